@@ -1,0 +1,41 @@
+//! The wire: etcd's messages and services, its error table, and the ids both are spoken in.
+//!
+//! The `.proto` files in `etcd/` keep etcd's package names and field numbers. A few message fields are
+//! generated as `Bytes` that hold the marshalled message (listed in `build.rs`): `RangeResponse.kvs`,
+//! `PutResponse.prev_kv`, `DeleteRangeResponse.prev_kvs`, `WatchResponse.events`, `Event.kv` and
+//! `Event.prev_kv`. An empty `Bytes` in a singular one of these means "not set".
+//!
+//! The gRPC servers are behind the `grpc` feature: storage, state and the actors need only the messages.
+
+pub mod error;
+pub mod ids;
+pub mod request;
+
+pub use error::{Code, EtcdError};
+
+/// Generated types of the package `mvccpb`.
+#[allow(missing_docs, clippy::all)]
+pub mod mvccpb {
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+}
+
+/// Generated types of the package `authpb`.
+#[allow(missing_docs, clippy::all)]
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+}
+
+/// Generated types of the package `membershippb`.
+#[allow(missing_docs, clippy::all)]
+pub mod membershippb {
+    include!(concat!(env!("OUT_DIR"), "/membershippb.rs"));
+}
+
+/// Generated types of the package `etcdserverpb`.
+#[allow(missing_docs, clippy::all)]
+pub mod etcdserverpb {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+}
+
+/// The encoded `FileDescriptorSet` of the unmodified `.proto` files, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/etcd.fds"));
