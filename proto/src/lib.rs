@@ -10,8 +10,10 @@
 pub mod error;
 pub mod ids;
 pub mod request;
+pub mod response;
 
 pub use error::{Code, EtcdError};
+pub use response::{ApplyReply, ApplyResult};
 
 /// Generated types of the package `mvccpb`.
 #[allow(missing_docs, clippy::all)]

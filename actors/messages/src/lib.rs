@@ -1,1 +1,47 @@
-//! TBD
+//! What the actors say to each other, and how it travels.
+//!
+//! An actor never awaits another: it *tells*, through a [`Port`], and a message that wants an
+//! answer carries a [`Reply`]. Dropping a `Reply` unanswered gives its caller an error, never a hang.
+//! One file per receiver, named after it; `port` and `reply` are the transport, `status` the few
+//! numbers that are published instead of asked for.
+
+pub mod compactor;
+pub mod lease;
+pub mod members;
+pub mod mvcc;
+pub mod port;
+pub mod raft;
+pub mod reader;
+pub mod reply;
+pub mod status;
+pub mod watch;
+
+pub use port::{Delivery, Port, Probe, Refused};
+pub use reply::{Dropped, Pending, Reply};
+pub use rusd_proto::ids::{ClusterId, Index, LeaseId, MemberId, RequestId, Term};
+pub use status::{Published, RaftStatus, Role};
+
+/// Time passes: sent to the actors that need it from a timer outside. Coalesced: at most one is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Milliseconds of a monotonic clock whose zero is the start of the process.
+    pub now_ms: u64,
+}
+
+/// The Raft role or term of this member changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleChanged {
+    /// Whether this member leads, and has applied an entry of its term.
+    pub role: Role,
+    /// The term the role belongs to.
+    pub term: Term,
+    /// Who leads, if known.
+    pub leader: Option<MemberId>,
+}
+
+/// Finish what is in hand, refuse what comes after, and answer when done.
+#[derive(Debug)]
+pub struct Stop {
+    /// Answered when the actor has let go of its files and timers.
+    pub reply: Reply<()>,
+}

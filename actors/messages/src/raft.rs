@@ -1,0 +1,68 @@
+//! What Raft and its log writer receive.
+
+use crate::{Index, MemberId, Reply, RequestId};
+use bytes::Bytes;
+use rusd_proto::{ApplyResult, EtcdError};
+
+/// Put `data` (an encoded `InternalRaftRequest` whose header id is `id`) into the log.
+/// The reply is answered by the state machine, when the entry is applied on this member.
+#[derive(Debug)]
+pub struct Propose {
+    /// The header id of `data`.
+    pub id: RequestId,
+    /// The encoded request; owns its memory.
+    pub data: Bytes,
+    /// Answered at apply.
+    pub reply: Reply<ApplyResult>,
+}
+
+/// Confirm leadership, and answer with the commit index of that moment: a read that waits until the
+/// view has applied it is linearizable.
+#[derive(Debug)]
+pub struct ReadIndex {
+    /// The index to wait for, or why leadership could not be confirmed.
+    pub reply: Reply<Result<Index, EtcdError>>,
+}
+
+/// The log writer has made a batch durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persisted {
+    /// The number of the ready it belonged to.
+    pub ready: u64,
+}
+
+/// The state machine has applied a batch: returns its credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Everything through this index is applied and visible to readers.
+    pub through: Index,
+    /// Entries of the batch.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// A conf-change entry has been applied by the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfApplied {
+    /// Its index.
+    pub index: Index,
+    /// Whether the state machine turned it down, so that Raft must not take it either.
+    pub rejected: bool,
+}
+
+/// The engine has made everything through `applied` durable: the log below it may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnginePersisted {
+    /// The applied index that a completed `persist` covers.
+    pub applied: Index,
+}
+
+/// Hand leadership to `target`.
+#[derive(Debug)]
+pub struct TransferLeader {
+    /// A voting member.
+    pub target: MemberId,
+    /// Answered when it leads, or with the reason why not.
+    pub reply: Reply<Result<(), EtcdError>>,
+}

@@ -1,0 +1,99 @@
+//! Numbers that are published rather than asked for: handlers read them in place, without a hop.
+
+use rusd_proto::etcdserverpb as pb;
+use rusd_proto::ids::{Index, MemberId, Term};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A member's part in Raft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or looks for a leader.
+    #[default]
+    Follower,
+    /// Leads.
+    Leader,
+    /// Receives the log without a vote.
+    Learner,
+}
+
+/// What the Raft thread publishes. Written by it alone.
+#[derive(Debug, Default)]
+pub struct RaftStatus {
+    term: AtomicU64,
+    leader: AtomicU64,
+    committed: AtomicU64,
+    applied: AtomicU64,
+    reads_are_local: AtomicBool,
+}
+
+impl RaftStatus {
+    /// The current term.
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Acquire))
+    }
+
+    /// The leader this member knows of.
+    pub fn leader(&self) -> Option<MemberId> {
+        match self.leader.load(Ordering::Acquire) {
+            0 => None,
+            id => Some(MemberId(id)),
+        }
+    }
+
+    /// The commit index.
+    pub fn committed(&self) -> Index {
+        Index(self.committed.load(Ordering::Acquire))
+    }
+
+    /// The index through which Raft knows entries to be applied.
+    pub fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Whether a linearizable read may be answered from the read view without a ReadIndex round: this
+    /// member leads, the first entry of its term is applied, and nobody else has or is about to get a vote.
+    pub fn reads_are_local(&self) -> bool {
+        self.reads_are_local.load(Ordering::Acquire)
+    }
+
+    /// Publishes term and leader.
+    pub fn set_leadership(&self, term: Term, leader: Option<MemberId>) {
+        self.term.store(term.0, Ordering::Release);
+        self.leader
+            .store(leader.map_or(0, |m| m.0), Ordering::Release);
+    }
+
+    /// Publishes the commit index.
+    pub fn set_committed(&self, index: Index) {
+        self.committed.store(index.0, Ordering::Release);
+    }
+
+    /// Publishes the applied index.
+    pub fn set_applied(&self, index: Index) {
+        self.applied.store(index.0, Ordering::Release);
+    }
+
+    /// Grants or withdraws the local-read shortcut.
+    pub fn set_reads_are_local(&self, granted: bool) {
+        self.reads_are_local.store(granted, Ordering::Release);
+    }
+}
+
+/// The small replicated state that handlers read in place; the state machine publishes a new one
+/// whenever it changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Published {
+    /// The members, in order of their ids.
+    pub members: Vec<pb::Member>,
+    /// Raised alarms.
+    pub alarms: Vec<pb::AlarmMember>,
+    /// `major.minor.0`, once decided.
+    pub cluster_version: Option<String>,
+}
+
+impl Published {
+    /// Whether an alarm of this kind is raised by any member.
+    pub fn has_alarm(&self, kind: pb::AlarmType) -> bool {
+        self.alarms.iter().any(|a| a.alarm == kind as i32)
+    }
+}
