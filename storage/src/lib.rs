@@ -1,1 +1,32 @@
-//! TBD
+//! Storage: engines, revisions, the key index and the MVCC store. A plain synchronous library.
+//!
+//! ```text
+//!   WriteTxn -> MvccStore --publish--> Views -> ReadView        (any thread, never waits for the writer)
+//!                  |  seal / take_sealed                |
+//!                  v                                    |  record: the ring of recent records first,
+//!               WriteBatch -> Engine  <-----------------+          then the engine
+//! ```
+//!
+//! The writer applies transactions to the key index and to a pending batch. Sealed batches are written to the
+//! [engine](engine::Engine) by whoever owns the store, on a thread of its choice; until then their records are
+//! served from memory. The engine materialises a log that is kept elsewhere: after a crash it holds some prefix
+//! of the sealed batches, together with the [`Applied`] that says which.
+
+pub mod backend;
+pub mod compactor;
+pub mod engine;
+pub mod error;
+pub mod index;
+pub mod key_range;
+pub mod mvcc;
+pub mod record;
+pub mod revision;
+
+pub use error::{StorageError, StorageResult};
+pub use key_range::KeyRange;
+pub use mvcc::{
+    Applied, Change, ChangeKind, CompactStep, Estimate, HashKv, HistoryPage, KeyMeta, MvccOptions, MvccStore,
+    ReadAt, ReadGuard, ReadView, SealedBatch, Sizes, TxnEnd, Views, WriteTxn,
+};
+pub use record::Record;
+pub use revision::Revision;

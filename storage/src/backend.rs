@@ -1,0 +1,1 @@
+//! Engines and logical trees as a plain key-value store.

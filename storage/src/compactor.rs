@@ -1,0 +1,1 @@
+//! Compaction policies for the embedded store.
