@@ -18,7 +18,7 @@ use bytes::Bytes;
 ///
 /// let range = KeyRange::from_wire("a".into(), "c".into());
 /// assert!(range.contains(b"a") && range.contains(b"b\xff") && !range.contains(b"c"));
-/// assert_eq!(KeyRange::prefix("a\xff".as_bytes().to_vec()), KeyRange::from_wire("a\xff".into(), KeyRange::prefix_end("a\xff".as_bytes()).into()));
+/// assert_eq!(KeyRange::prefix("a"), KeyRange::from_wire("a".into(), "b".into()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyRange {
@@ -49,7 +49,11 @@ impl KeyRange {
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let prefix = prefix.into();
         let end = Self::prefix_end(&prefix);
-        if end == b"\0" { Self::From(prefix) } else { Self::Between(prefix, end.into()) }
+        if end == b"\0" {
+            Self::From(prefix)
+        } else {
+            Self::Between(prefix, end.into())
+        }
     }
 
     /// The `range_end` that makes a range of all keys beginning with `prefix`: its last byte below 0xff

@@ -52,7 +52,11 @@ impl Revision {
 
     /// The engine key at which the records of `main` begin.
     pub(crate) fn engine_floor(main: i64) -> Vec<u8> {
-        let (key, length) = Revision { main: main.max(0), sub: 0 }.engine_key(false);
+        let (key, length) = Revision {
+            main: main.max(0),
+            sub: 0,
+        }
+        .engine_key(false);
         key[..length].to_vec()
     }
 
@@ -69,7 +73,13 @@ impl Revision {
         let main = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
         let sub = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
         let main = i64::try_from(main).ok()?;
-        Some((Revision { main, sub: i64::from(sub) }, tombstone))
+        Some((
+            Revision {
+                main,
+                sub: i64::from(sub),
+            },
+            tombstone,
+        ))
     }
 
     /// The 17 or 18 bytes under which etcd stores the record, which is what HashKV covers.
@@ -95,7 +105,15 @@ mod tests {
 
     #[test]
     fn engine_keys_sort_as_revisions_and_read_back() {
-        let revisions = [(1, 0), (2, 0), (2, 1), (2, 256), (255, 3), (256, 0), (i64::MAX, 9)];
+        let revisions = [
+            (1, 0),
+            (2, 0),
+            (2, 1),
+            (2, 256),
+            (255, 3),
+            (256, 0),
+            (i64::MAX, 9),
+        ];
         let keys: Vec<Vec<u8>> = revisions
             .iter()
             .enumerate()
@@ -106,7 +124,10 @@ mod tests {
             .collect();
         assert!(keys.is_sorted());
         for (n, (key, &(main, sub))) in keys.iter().zip(&revisions).enumerate() {
-            assert_eq!(Revision::from_engine_key(key), Some((Revision { main, sub }, n % 2 == 1)));
+            assert_eq!(
+                Revision::from_engine_key(key),
+                Some((Revision { main, sub }, n % 2 == 1))
+            );
         }
     }
 

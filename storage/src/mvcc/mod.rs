@@ -1,65 +1,75 @@
 //! The multi-version store.
+//!
+//! ```text
+//!            begin .. put/delete .. end          publish
+//!   writer ------------------------------> index ---------> view -> readers
+//!                 |             |
+//!                 |             `---------> ring of recent records, read first
+//!                 v
+//!              pending --seal(applied)--> sealed --take_sealed--> engine, read second
+//!                                                                 (written elsewhere; then `wrote`)
+//! ```
+//!
+//! The tree `kv_rev` holds every retained revision with its record ([`crate::revision`] draws the key,
+//! [`crate::record`] the value). It is all there is: the newest revision of each key is kept by the key index, in
+//! memory, which is rebuilt from `kv_rev` at open. A second record per put, by key, would double the engine's work to
+//! save a second at the start.
+//!
+//! The store is one state machine with one writer. Readers take the latest published [`ReadView`]; its index is a tree
+//! that never changes, and the records it refers to are found in the ring or in the engine. Physical compaction, which
+//! does take things away, stays below registered readers and tells the others when it was faster ([`ReadAt`]).
+//!
+//! Files: `txn` writes, `read` and `view` read, `ring` is the recent past, `history` and `hash` page through all of
+//! it, `compaction` and `pins` take things away, `shared` is what writer and readers hold in common, `meta` what is
+//! noted about the store itself, `rewrite` copies it into another engine while it goes on, and `embedded` is the store
+//! without a server.
 
+mod compaction;
+mod embedded;
+mod hash;
+mod history;
+mod meta;
+mod pins;
+mod read;
+pub mod rewrite;
+mod ring;
+mod shared;
+mod txn;
+mod view;
+
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rusd_proto::ids::LeaseId;
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
 
-use crate::engine::{Engine, WriteBatch};
-use crate::error::StorageResult;
+pub use compaction::CompactStep;
+pub use hash::HashKv;
+pub use history::HistoryPage;
+pub use pins::ReadGuard;
+pub use read::{Estimate, ReadAt};
+pub use txn::{Change, ChangeKind, TxnEnd, WriteTxn};
+pub use view::{ReadView, Views};
+
+use crate::engine::{Direction, Engine, Tree, WriteBatch};
+use crate::error::{StorageError, StorageResult};
+use crate::index::{BIRTHS_MAX, KeyIndex};
 use crate::key_range::KeyRange;
-use crate::record::Record;
+use crate::record::{Fields, Record};
 use crate::revision::Revision;
+use meta::Meta;
+use read::Reading;
+use shared::Shared;
 
-/// What is known about a key that is alive at the revision asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyMeta {
-    /// The revision of its record.
-    pub mod_revision: Revision,
-    /// The revision that created it.
-    pub create_revision: i64,
-    /// How many times it was put since then.
-    pub version: i64,
-    /// The size of its marshalled record.
-    pub record_bytes: u32,
-}
-
-/// How much a range would return now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Estimate {
-    /// Keys alive in the range, exactly.
-    pub keys: u64,
-    /// Bytes of their marshalled records, exactly.
-    pub bytes: u64,
-}
-
-/// What every reader of keys needs: [`ReadView`], [`WriteTxn`] (which sees its own writes) and [`MvccStore`].
-///
-/// `at` is the revision to read at: 0 or less means the newest this reader sees. Above that it is
-/// [`FutureRevision`](crate::StorageError::FutureRevision), below the compacted revision
-/// [`Compacted`](crate::StorageError::Compacted) (KV-R03). When a call fails, discard what it visited before.
-pub trait ReadAt {
-    /// The newest revision this reader sees.
-    fn revision(&self) -> i64;
-    /// The compacted revision; -1 if nothing was ever compacted.
-    fn compacted_revision(&self) -> i64;
-    /// How many keys of the range are alive.
-    fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64>;
-    /// Visits the keys alive in the range, in key order, until the visitor breaks.
-    fn walk(
-        &self,
-        range: &KeyRange,
-        at: i64,
-        visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
-    ) -> StorageResult<()>;
-    /// The key, if alive.
-    fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>>;
-    /// The record of a revision that `get` or `walk` returned for the same `at`.
-    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record>;
-    /// What the range holds at the newest revision, in O(log n): decides where a read is answered.
-    fn estimate(&self, range: &KeyRange) -> Estimate;
-}
+/// The revision of an empty store.
+const FIRST_REVISION: i64 = 1;
+/// The compacted revision of a store that was never compacted.
+const NEVER_COMPACTED: i64 = -1;
+/// Size of the buffer that engine keys are cut from. It lives as long as the batches its keys are in.
+const KEY_BUFFER_BYTES: usize = 4 << 10;
+/// How many records the index is rebuilt from between two lines in the log.
+const OPEN_LOG_RECORDS: u64 = 1_000_000;
 
 /// How far the log is contained in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,40 +78,6 @@ pub struct Applied {
     pub index: u64,
     /// Its term.
     pub term: u64,
-}
-
-/// Put or delete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// The key was written.
-    Put,
-    /// The key was deleted.
-    Delete,
-}
-
-/// One change of one key: what an event is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The key, sharing the memory of `record`.
-    pub key: Bytes,
-    /// Put or delete.
-    pub kind: ChangeKind,
-    /// The `KeyValue` of the event, marshalled. Of a delete: key and mod_revision only (W-11).
-    pub record: Bytes,
-    /// Where the change stands.
-    pub revision: Revision,
-    /// The record it replaced, if the key was alive: the source of prev_kv. Read it at `revision.main - 1`, or at
-    /// `revision.main` inside the transaction.
-    pub previous: Option<Revision>,
-}
-
-/// What a transaction did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TxnEnd {
-    /// Its revision; `None` if it changed nothing.
-    pub revision: Option<i64>,
-    /// Its changes, in order.
-    pub changes: Vec<Change>,
 }
 
 /// Everything sealed since the last one was taken, as one batch for the engine.
@@ -115,21 +91,11 @@ pub struct SealedBatch {
     pub bytes: usize,
 }
 
-/// One paced step of physical compaction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompactStep {
-    /// Records removed by this step.
-    pub removed: usize,
-    /// Nothing is left to remove for the compacted revision.
-    pub finished: bool,
-    /// Not finished, but held up by a registered reader: nothing to do until it is gone.
-    pub blocked: bool,
-}
-
-/// Sizes, logical: what the records add up to, whatever the engine allocates for them.
+/// Sizes, logical: what the records add up to, whatever the engine allocates for them (PR-10). Records of the other
+/// trees are few and are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Every retained record with its key. Falls when compaction removes records.
+    /// Every retained record with its engine key. Falls as compaction removes records.
     pub logical_bytes: u64,
     /// The same: what compaction frees is free at once.
     pub in_use_bytes: u64,
@@ -141,223 +107,339 @@ pub struct Sizes {
     pub records: u64,
 }
 
-/// A page of history, whole revisions only.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// Main revision and its changes, in order.
-    pub changes: Vec<(i64, Vec<Change>)>,
-    /// Where the next page begins; beyond `through` when this was the last.
-    pub next_revision: i64,
-}
-
-/// The result of HashKV.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashKv {
-    /// CRC-32C, as etcd computes it.
-    pub hash: u32,
-    /// The revision that was hashed.
-    pub revision: i64,
-    /// The compacted revision it was computed under; -1 for none.
-    pub compact_revision: i64,
-}
-
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct MvccOptions {
     /// How many bytes of records that the engine already has stay in memory as well.
     pub ring_bytes: usize,
+    /// How many births and deaths of keys are remembered, for counting at past revisions.
+    pub births_max: usize,
 }
 
 impl Default for MvccOptions {
     fn default() -> Self {
-        Self { ring_bytes: 8 << 20 }
+        Self {
+            ring_bytes: 8 << 20,
+            births_max: BIRTHS_MAX,
+        }
     }
 }
 
 /// The store: the only writer.
-pub struct MvccStore {}
+///
+/// ```
+/// use rusd_proto::ids::LeaseId;
+/// use rusd_storage::engine::{Engine, Memory};
+/// use rusd_storage::{Applied, MvccOptions, MvccStore, ReadAt};
+/// use std::sync::Arc;
+///
+/// let engine = Arc::new(Memory::new());
+/// let mut store = MvccStore::open(engine.clone(), MvccOptions::default())?;
+/// let mut txn = store.begin();
+/// txn.put(b"k", b"v", LeaseId::NONE);
+/// assert_eq!(txn.end().revision, Some(2));
+///
+/// store.seal(Applied { index: 5, term: 1 });
+/// store.publish();
+/// let sealed = store.take_sealed().expect("something was sealed");
+/// engine.write(&sealed.batch)?;
+/// store.wrote(sealed.seq);
+///
+/// let again = MvccStore::open(engine, MvccOptions::default())?;
+/// assert_eq!((again.revision(), again.applied().index), (2, 5));
+/// # Ok::<(), rusd_storage::StorageError>(())
+/// ```
+pub struct MvccStore {
+    shared: Arc<Shared>,
+    published: Arc<ArcSwap<ReadView>>,
+    index: KeyIndex,
+    revision: i64,
+    compacted: i64,
+    /// The last compacted revision whose superseded records are all removed.
+    compact_finished: i64,
+    applied: Applied,
+    logical_bytes: u64,
+    records: u64,
+    /// Written since the last seal.
+    pending: WriteBatch,
+    /// Sealed and not yet taken.
+    sealed: WriteBatch,
+    /// Something was sealed since the last take, if only the applied index.
+    sealed_any: bool,
+    /// The revision as of the last seal.
+    sealed_revision: i64,
+    next_seq: u64,
+    /// Taken and not yet written.
+    taken: VecDeque<Taken>,
+    taken_bytes: usize,
+    key_buffer: BytesMut,
+    options: MvccOptions,
+}
+
+/// A batch that somebody is writing.
+struct Taken {
+    seq: u64,
+    revision: i64,
+    bytes: usize,
+}
 
 impl MvccStore {
     /// Opens the store that `engine` holds (an empty engine is an empty store) and rebuilds the key index.
     pub fn open(engine: Arc<dyn Engine>, options: MvccOptions) -> StorageResult<Self> {
-        todo!()
+        let opened = Opened::read(engine.as_ref(), &options)?;
+        let mut pending = WriteBatch::new();
+        if opened.meta.format.is_none() {
+            meta::put_format(&mut pending);
+        }
+        let shared = Arc::new(Shared::new(
+            engine,
+            opened.revision,
+            opened.compacted,
+            options.ring_bytes,
+        ));
+        let view = ReadView {
+            shared: Arc::clone(&shared),
+            index: opened.index.view().clone(),
+            revision: opened.revision,
+            compacted: opened.compacted,
+            applied: opened.meta.applied,
+            sizes: Sizes::default(),
+        };
+        let mut store = Self {
+            shared,
+            published: Arc::new(ArcSwap::from_pointee(view)),
+            index: opened.index,
+            revision: opened.revision,
+            compacted: opened.compacted,
+            compact_finished: opened.meta.compact_finished.unwrap_or(NEVER_COMPACTED),
+            applied: opened.meta.applied,
+            logical_bytes: opened.logical_bytes,
+            records: opened.records,
+            pending,
+            sealed: WriteBatch::new(),
+            sealed_any: false,
+            sealed_revision: opened.revision,
+            next_seq: 1,
+            taken: VecDeque::new(),
+            taken_bytes: 0,
+            key_buffer: BytesMut::with_capacity(KEY_BUFFER_BYTES),
+            options,
+        };
+        store.publish();
+        Ok(store)
     }
+
     /// Replaces everything by the store that another engine holds (a snapshot was installed). Handles from
-    /// [`views`](Self::views) stay valid and see the new store.
+    /// [`views`](Self::views) stay valid and see the new store; what was pending or sealed is forgotten.
     pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> StorageResult<()> {
-        todo!()
+        let mut opened = Self::open(engine, self.options.clone())?;
+        opened.published = Arc::clone(&self.published);
+        opened.next_seq = self.next_seq;
+        opened.publish();
+        *self = opened;
+        Ok(())
     }
+
     /// Goes on with another engine that holds the same (a rewrite was switched in).
     pub fn replace_engine(&mut self, engine: Arc<dyn Engine>) {
-        todo!()
+        self.shared.replace_engine(engine);
     }
+
     /// The engine in use.
     pub fn engine(&self) -> Arc<dyn Engine> {
-        todo!()
+        self.shared.engine()
     }
+
     /// How far the log is contained: from the engine at open, then as last sealed.
     pub fn applied(&self) -> Applied {
-        todo!()
+        self.applied
     }
+
     /// Begins a transaction at the current revision + 1. Nothing changes if nothing is written.
     pub fn begin(&mut self) -> WriteTxn<'_> {
-        todo!()
+        WriteTxn::new(self)
     }
+
     /// Makes everything up to here visible to readers. Seal first, so that the view carries the applied index.
     pub fn publish(&mut self) {
-        todo!()
+        self.published.store(Arc::new(ReadView {
+            shared: Arc::clone(&self.shared),
+            index: self.index.view().clone(),
+            revision: self.revision,
+            compacted: self.compacted,
+            applied: self.applied,
+            sizes: self.sizes(),
+        }));
     }
+
     /// The handle through which readers get the latest published view.
     pub fn views(&self) -> Views {
-        todo!()
+        Views {
+            current: Arc::clone(&self.published),
+        }
     }
-    /// The pending batch: other trees put their records here, atomically with the keys. Never `kv_rev`.
+
+    /// The pending batch: other trees put their records here, atomically with the keys. Never `kv_rev`, and never the
+    /// notes of this store in `meta`.
     pub fn batch(&mut self) -> &mut WriteBatch {
-        todo!()
+        &mut self.pending
     }
-    /// Closes what is pending together with `applied`.
+
+    /// Closes what is pending, together with `applied`: the engine will have all of it or nothing.
     pub fn seal(&mut self, applied: Applied) {
-        todo!()
+        self.sealed.append(std::mem::take(&mut self.pending));
+        self.applied = applied;
+        self.sealed_any = true;
+        self.sealed_revision = self.revision;
     }
+
     /// Everything sealed and not yet taken, as one batch. Batches must be written in the order they were taken.
     pub fn take_sealed(&mut self) -> Option<SealedBatch> {
-        todo!()
+        if !std::mem::take(&mut self.sealed_any) {
+            return None;
+        }
+        let mut batch = std::mem::take(&mut self.sealed);
+        meta::put_applied(&mut batch, self.applied, self.sealed_revision);
+        let (seq, bytes) = (self.next_seq, batch.bytes());
+        self.next_seq += 1;
+        self.taken.push_back(Taken {
+            seq,
+            revision: self.sealed_revision,
+            bytes,
+        });
+        self.taken_bytes += bytes;
+        Some(SealedBatch { seq, batch, bytes })
     }
+
     /// The engine has every batch up to this one.
     pub fn wrote(&mut self, seq: u64) {
-        todo!()
+        while let Some(taken) = self.taken.front().filter(|taken| taken.seq <= seq) {
+            self.taken_bytes -= taken.bytes;
+            self.shared.ring.write().wrote(taken.revision);
+            self.taken.pop_front();
+        }
     }
+
     /// Bytes that the engine does not have yet.
     pub fn unwritten_bytes(&self) -> usize {
-        todo!()
+        self.pending.bytes() + self.sealed.bytes() + self.taken_bytes
     }
-    /// Compacts logically (KV-C01): below `revision` nothing is readable any more.
-    pub fn compact(&mut self, revision: i64) -> StorageResult<()> {
-        todo!()
-    }
-    /// Removes up to about `max_records` superseded records. Goes into the pending batch like any write.
-    pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
-        todo!()
-    }
-    /// The compacted revision whose superseded records are not all removed yet.
-    pub fn compaction_pending(&self) -> Option<i64> {
-        todo!()
-    }
+
     /// Logical sizes.
     pub fn sizes(&self) -> Sizes {
-        todo!()
-    }
-}
-
-/// A write transaction. Dropping it without [`end`](WriteTxn::end) takes everything back.
-pub struct WriteTxn<'a> {
-    store: &'a mut MvccStore,
-}
-
-impl WriteTxn<'_> {
-    /// Puts a key. The bytes are copied into the record, once.
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> &Change {
-        todo!()
-    }
-    /// Deletes the keys alive in the range, in key order; returns the changes.
-    pub fn delete(&mut self, range: &KeyRange) -> StorageResult<&[Change]> {
-        todo!()
-    }
-    /// The changes so far.
-    pub fn changes(&self) -> &[Change] {
-        todo!()
-    }
-    /// Ends the transaction.
-    pub fn end(self) -> TxnEnd {
-        todo!()
-    }
-}
-
-/// Where readers find the latest published view. Cheap to clone, usable from any thread.
-#[derive(Clone)]
-pub struct Views {}
-
-impl Views {
-    /// The latest published view.
-    pub fn load(&self) -> Arc<ReadView> {
-        todo!()
-    }
-    /// HashKV on the latest view, again on a newer one if compaction overtook it.
-    pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
-        todo!()
-    }
-}
-
-/// An immutable view of the store as of one publication.
-pub struct ReadView {}
-
-impl ReadView {
-    /// The index of the last log entry this view contains.
-    pub fn applied_index(&self) -> u64 {
-        todo!()
-    }
-    /// Logical sizes as of this view.
-    pub fn sizes(&self) -> Sizes {
-        todo!()
-    }
-    /// The changes of the revisions `from..=through`, whole revisions, until about `max_bytes` (at least one
-    /// revision). [`Compacted`](crate::StorageError::Compacted) if `from` lies below the compacted revision
-    /// (W-07). `previous` is filled where it is still retained, if `with_previous`.
-    pub fn history(
-        &self,
-        from: i64,
-        through: i64,
-        max_bytes: usize,
-        with_previous: bool,
-    ) -> StorageResult<HistoryPage> {
-        todo!()
-    }
-    /// HashKV at `revision` (0: the newest of this view), equal to etcd's.
-    pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
-        todo!()
-    }
-    /// Keeps physical compaction from removing what is readable at `at` (0: the newest) until the guard is
-    /// dropped. [`Superseded`](crate::StorageError::Superseded) if it already went further.
-    pub fn register(&self, at: i64) -> StorageResult<ReadGuard> {
-        todo!()
-    }
-}
-
-/// Holds physical compaction below the revision it registered.
-pub struct ReadGuard {}
-
-macro_rules! read_at {
-    ($name:ty) => {
-        impl ReadAt for $name {
-            fn revision(&self) -> i64 {
-                todo!()
-            }
-            fn compacted_revision(&self) -> i64 {
-                todo!()
-            }
-            fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64> {
-                todo!()
-            }
-            fn walk(
-                &self,
-                range: &KeyRange,
-                at: i64,
-                visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
-            ) -> StorageResult<()> {
-                todo!()
-            }
-            fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>> {
-                todo!()
-            }
-            fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
-                todo!()
-            }
-            fn estimate(&self, range: &KeyRange) -> Estimate {
-                todo!()
-            }
+        let (keys, live_bytes) = self.index.view().measure(&KeyRange::all());
+        Sizes {
+            logical_bytes: self.logical_bytes,
+            in_use_bytes: self.logical_bytes,
+            live_bytes,
+            keys,
+            records: self.records,
         }
-    };
+    }
+
+    /// Memory held by the key index and by the ring of recent records.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        (self.index.heap_bytes(), self.shared.ring.read().bytes())
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            shared: &self.shared,
+            index: self.index.view(),
+            revision: self.revision,
+            compacted: self.compacted,
+        }
+    }
+
+    /// Ended transactions are in the ring.
+    fn unpublished(&self, _revision: Revision) -> Option<Record> {
+        None
+    }
 }
-read_at!(ReadView);
-read_at!(WriteTxn<'_>);
-read_at!(MvccStore);
+
+/// What a scan of the engine found.
+struct Opened {
+    meta: Meta,
+    index: KeyIndex,
+    revision: i64,
+    compacted: i64,
+    logical_bytes: u64,
+    records: u64,
+}
+
+impl Opened {
+    fn read(engine: &dyn Engine, options: &MvccOptions) -> StorageResult<Self> {
+        let meta = Meta::read(engine)?;
+        if let Some(format) = meta.format.filter(|&format| format != meta::FORMAT) {
+            return Err(StorageError::Damaged(format!(
+                "format {format} is not the format {} that this build reads",
+                meta::FORMAT
+            )));
+        }
+        let compacted = meta
+            .compact_scheduled
+            .max(meta.compact_finished)
+            .unwrap_or(NEVER_COMPACTED);
+        let mut opened = Self {
+            meta,
+            index: KeyIndex::with_births(options.births_max),
+            revision: meta.revision.max(compacted).max(FIRST_REVISION),
+            compacted,
+            logical_bytes: 0,
+            records: 0,
+        };
+        let (start, end) = Tree::KvRev.range();
+        let mut result = Ok(());
+        engine.scan(&start, &end, Direction::Forward, &mut |key, value| {
+            result = opened.add(key, value);
+            if result.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        result?;
+        if opened.records > 0 {
+            tracing::info!(
+                revision = opened.revision,
+                compacted_revision = opened.compacted,
+                records = opened.records,
+                keys = opened.index.view().measure(&KeyRange::all()).0,
+                "rebuilt the key index"
+            );
+        }
+        Ok(opened)
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8]) -> StorageResult<()> {
+        let (revision, tombstone) =
+            Revision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
+        if self.meta.format.is_none() || revision.main > self.revision {
+            return Err(StorageError::Damaged(format!(
+                "the record of revision {revision} lies beyond the applied revision {}",
+                self.meta.revision
+            )));
+        }
+        let fields = Fields::read(value)?;
+        let alive = (!tombstone).then_some((fields.create, fields.version));
+        if alive.is_some_and(|(_, version)| version < 1)
+            || (!tombstone && fields.modified != revision.main)
+        {
+            return Err(StorageError::Damaged(format!(
+                "the record of revision {revision} is of another revision"
+            )));
+        }
+        self.index
+            .restore(&value[fields.key], revision, alive, value.len());
+        self.logical_bytes += (key.len() + value.len()) as u64;
+        self.records += 1;
+        if self.records.is_multiple_of(OPEN_LOG_RECORDS) {
+            tracing::info!(
+                records = self.records,
+                revision = revision.main,
+                "rebuilding the key index"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,445 @@
+//! The older revisions of keys.
+//!
+//! They are kept beside the tree, not in it: a tree node is copied on write, and a key that is put ten thousand
+//! times between two compactions must not be copied ten thousand times over. They need not be copied at all. What
+//! a reader may ask for is bounded by revision, and the revisions of a key below a given one never change except
+//! by compaction. So all views share one table, each finding in it what is not newer than the revision it reads.
+//!
+//! A view older than the last compaction step may find a cell emptied, or used for another key. It must look at
+//! how far compaction has gone *after* it has read (`Pins`): a cell is freed only for revisions that are then
+//! refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use super::node::{NEVER, Slot};
+use crate::revision::Revision;
+
+/// Number of locks the table is spread over, so that readers of the past rarely meet the writer.
+const SHARDS: usize = 64;
+
+/// One older revision of a key. A version of 0 is a tombstone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    pub main: i64,
+    pub create: i64,
+    pub version: i64,
+    pub sub: u32,
+    pub record_bytes: u32,
+}
+
+impl Past {
+    pub(super) fn of(slot: &Slot) -> Self {
+        Self {
+            main: slot.main,
+            create: slot.create,
+            version: slot.version,
+            sub: slot.sub,
+            record_bytes: slot.record_bytes,
+        }
+    }
+
+    /// The slot of a key whose newest revision this is.
+    pub(super) fn into_slot(self, past: u64) -> Slot {
+        Slot {
+            main: self.main,
+            create: self.create,
+            version: self.version,
+            sub: self.sub,
+            record_bytes: self.record_bytes,
+            past,
+        }
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.version == 0
+    }
+}
+
+/// A record that compaction removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub revision: Revision,
+    pub tombstone: bool,
+    pub record_bytes: u32,
+}
+
+impl Removed {
+    fn past(past: &Past) -> Self {
+        Self {
+            revision: Revision {
+                main: past.main,
+                sub: i64::from(past.sub),
+            },
+            tombstone: past.is_tombstone(),
+            record_bytes: past.record_bytes,
+        }
+    }
+
+    fn latest(slot: &Slot) -> Self {
+        Self {
+            revision: slot.revision(),
+            tombstone: !slot.is_alive(),
+            record_bytes: slot.record_bytes,
+        }
+    }
+}
+
+/// What pruning left of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pruned {
+    /// Where the rest of its past is; 0 if nothing is left.
+    pub past: u64,
+    /// The key is gone altogether.
+    pub gone: bool,
+    /// The compacted revision from which on there is something to remove.
+    pub garbage_since: i64,
+}
+
+/// Most keys have at most one older revision between two compactions; that one is stored without a detour.
+#[derive(Debug, Default)]
+enum Cell {
+    #[default]
+    Free,
+    One(Past),
+    /// Ascending, two or more.
+    Many(Vec<Past>),
+}
+
+impl Cell {
+    fn as_slice(&self) -> &[Past] {
+        match self {
+            Self::Free => &[],
+            Self::One(past) => std::slice::from_ref(past),
+            Self::Many(pasts) => pasts,
+        }
+    }
+
+    fn push(&mut self, past: Past) {
+        *self = match std::mem::take(self) {
+            Self::Free => Self::One(past),
+            Self::One(first) => Self::Many(vec![first, past]),
+            Self::Many(mut pasts) => {
+                pasts.push(past);
+                Self::Many(pasts)
+            }
+        };
+    }
+
+    fn remove_first(&mut self, count: usize) {
+        let rest = self.as_slice().len().saturating_sub(count);
+        *self = match std::mem::take(self) {
+            Self::Many(mut pasts) if rest > 1 => {
+                pasts.drain(..count);
+                if pasts.capacity() > 4 * pasts.len() {
+                    pasts.shrink_to(2 * pasts.len());
+                }
+                Self::Many(pasts)
+            }
+            Self::Many(pasts) if rest == 1 => pasts.last().copied().map_or(Self::Free, Self::One),
+            Self::One(past) if rest == 1 => Self::One(past),
+            _ => Self::Free,
+        };
+    }
+
+    fn pop(&mut self) -> Option<Past> {
+        let last = self.as_slice().last().copied();
+        *self = match std::mem::take(self) {
+            Self::Many(pasts) if pasts.len() == 2 => Self::One(pasts[0]),
+            Self::Many(mut pasts) => {
+                pasts.pop();
+                Self::Many(pasts)
+            }
+            _ => Self::Free,
+        };
+        last
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    cells: Vec<Cell>,
+    free: Vec<usize>,
+}
+
+/// The table. Written by the writer alone, read by everybody.
+#[derive(Debug)]
+pub(super) struct Pasts {
+    shards: Vec<RwLock<Shard>>,
+    next_shard: AtomicUsize,
+}
+
+/// Where an id points: shard and cell. Ids are never 0.
+fn place(id: u64) -> (usize, usize) {
+    let place = (id - 1) as usize;
+    (place % SHARDS, place / SHARDS)
+}
+
+impl Pasts {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            next_shard: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds the newest of the older revisions of a key, returning where they are.
+    pub(super) fn push(&self, id: u64, past: Past) -> u64 {
+        if id != 0 {
+            let (shard, cell) = place(id);
+            self.shards[shard].write().cells[cell].push(past);
+            return id;
+        }
+        let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let mut cells = self.shards[shard].write();
+        let cell = match cells.free.pop() {
+            Some(cell) => {
+                cells.cells[cell] = Cell::One(past);
+                cell
+            }
+            None => {
+                cells.cells.push(Cell::One(past));
+                cells.cells.len() - 1
+            }
+        };
+        (cell * SHARDS + shard + 1) as u64
+    }
+
+    /// Takes the newest back, with the id of what is left.
+    pub(super) fn pop(&self, id: u64) -> Option<(Past, u64)> {
+        if id == 0 {
+            return None;
+        }
+        let (shard, cell) = place(id);
+        let mut shard = self.shards[shard].write();
+        let past = shard.cells[cell].pop()?;
+        Some((past, shard.release_if_empty(id, cell)))
+    }
+
+    /// The newest revision not above `at`.
+    pub(super) fn find(&self, id: u64, at: i64) -> Option<Past> {
+        if id == 0 {
+            return None;
+        }
+        let (shard, cell) = place(id);
+        let shard = self.shards[shard].read();
+        let pasts = shard.cells.get(cell)?.as_slice();
+        let newer = pasts.partition_point(|past| past.main <= at);
+        newer.checked_sub(1).map(|at| pasts[at])
+    }
+
+    /// Removes, oldest first and at most `budget` of them, the revisions of a key that nobody can read once the
+    /// store is compacted at `limit` (KV-C02): all older than the newest not above `limit`, and that one too if it
+    /// is a tombstone below `limit`.
+    pub(super) fn prune(
+        &self,
+        latest: &Slot,
+        limit: i64,
+        budget: usize,
+        removed: &mut Vec<Removed>,
+    ) -> Pruned {
+        let (shard, cell) = if latest.past == 0 {
+            (0, usize::MAX)
+        } else {
+            place(latest.past)
+        };
+        let mut shard = self.shards[shard].write();
+        let pasts = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
+        let readable = |main, tombstone| main > limit || !(tombstone && main < limit);
+        let garbage = if latest.main <= limit {
+            pasts.len()
+        } else {
+            let upto = pasts.partition_point(|past| past.main <= limit);
+            match upto.checked_sub(1).map(|newest| pasts[newest]) {
+                Some(newest) if readable(newest.main, newest.is_tombstone()) => upto - 1,
+                _ => upto,
+            }
+        };
+        let taken = garbage.min(budget);
+        removed.extend(pasts[..taken].iter().map(Removed::past));
+        let rest = &pasts[taken..];
+        let garbage_since = match rest {
+            [] if latest.is_alive() => NEVER,
+            [] => latest.main + 1,
+            [first, ..] if first.is_tombstone() => first.main + 1,
+            [_, second, ..] => second.main,
+            [_] => latest.main,
+        };
+        let mut gone = rest.is_empty() && !readable(latest.main, !latest.is_alive());
+        if gone && taken < budget {
+            removed.push(Removed::latest(latest));
+        } else {
+            gone = false;
+        }
+        if taken == 0 {
+            return Pruned {
+                past: latest.past,
+                gone,
+                garbage_since,
+            };
+        }
+        if let Some(pasts) = shard.cells.get_mut(cell) {
+            pasts.remove_first(taken);
+        }
+        let past = shard.release_if_empty(latest.past, cell);
+        Pruned {
+            past,
+            gone,
+            garbage_since,
+        }
+    }
+
+    /// Memory of the table.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let shard_bytes = |shard: &RwLock<Shard>| {
+            let shard = shard.read();
+            let lists = shard.cells.iter().map(|cell| match cell {
+                Cell::Many(pasts) => pasts.capacity() * size_of::<Past>(),
+                _ => 0,
+            });
+            let cells = shard.cells.capacity() * size_of::<Cell>()
+                + shard.free.capacity() * size_of::<usize>();
+            cells + lists.sum::<usize>()
+        };
+        self.shards.iter().map(shard_bytes).sum()
+    }
+}
+
+impl Shard {
+    fn release_if_empty(&mut self, id: u64, cell: usize) -> u64 {
+        if matches!(self.cells.get(cell), Some(Cell::Free)) {
+            self.free.push(cell);
+            return 0;
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn past(main: i64, version: i64) -> Past {
+        Past {
+            main,
+            create: 1,
+            version,
+            sub: 0,
+            record_bytes: 1,
+        }
+    }
+
+    /// put at 2, put at 4, deleted at 6, put at 8; latest put at 10.
+    fn example() -> (Pasts, Slot) {
+        let pasts = Pasts::new();
+        let mut id = 0;
+        for (main, version) in [(2, 1), (4, 2), (6, 0), (8, 1)] {
+            id = pasts.push(id, past(main, version));
+        }
+        (pasts, past(10, 2).into_slot(id))
+    }
+
+    fn removed_at(limit: i64) -> (Vec<i64>, Pruned) {
+        let (pasts, slot) = example();
+        let mut removed = Vec::new();
+        let pruned = pasts.prune(&slot, limit, usize::MAX, &mut removed);
+        (
+            removed
+                .iter()
+                .map(|removed| removed.revision.main)
+                .collect(),
+            pruned,
+        )
+    }
+
+    #[test]
+    fn find_returns_the_newest_not_above() {
+        let (pasts, slot) = example();
+        let found = |at| pasts.find(slot.past, at).map(|past| past.main);
+        assert_eq!(
+            [1, 2, 3, 4, 7, 99].map(found),
+            [None, Some(2), Some(2), Some(4), Some(6), Some(8)]
+        );
+    }
+
+    #[test]
+    fn kv_c02_compaction_keeps_the_newest_revision_not_above() {
+        assert_eq!(removed_at(1).0, [0i64; 0]);
+        assert_eq!(removed_at(3).0, [0i64; 0]);
+        assert_eq!(removed_at(4).0, [2]);
+        assert_eq!(removed_at(5).0, [2]);
+        assert_eq!(removed_at(8).0, [2, 4, 6]);
+        assert_eq!(removed_at(9).0, [2, 4, 6]);
+        assert_eq!(removed_at(10).0, [2, 4, 6, 8]);
+    }
+
+    #[test]
+    fn kv_c02_a_tombstone_goes_only_below_the_compacted_revision() {
+        assert_eq!(removed_at(6).0, [2, 4]);
+        assert_eq!(removed_at(7).0, [2, 4, 6]);
+        let pasts = Pasts::new();
+        let id = pasts.push(0, past(2, 1));
+        let deleted = past(5, 0).into_slot(id);
+        let mut removed = Vec::new();
+        let at_tombstone = pasts.prune(&deleted, 5, usize::MAX, &mut removed);
+        assert_eq!(
+            at_tombstone,
+            Pruned {
+                past: 0,
+                gone: false,
+                garbage_since: 6
+            }
+        );
+        let deleted = past(5, 0).into_slot(0);
+        assert!(pasts.prune(&deleted, 6, usize::MAX, &mut removed).gone);
+        assert_eq!(
+            removed
+                .iter()
+                .map(|removed| removed.revision.main)
+                .collect::<Vec<_>>(),
+            [2, 5]
+        );
+    }
+
+    #[test]
+    fn the_bound_names_the_next_compaction_with_anything_to_remove() {
+        for limit in 0..12 {
+            let (_, pruned) = removed_at(limit);
+            let next = (limit + 1..12)
+                .find(|&limit| removed_at(limit).0.len() > removed_at(limit - 1).0.len());
+            assert_eq!(pruned.garbage_since, next.unwrap_or(NEVER), "after {limit}");
+        }
+    }
+
+    #[test]
+    fn a_small_budget_removes_the_oldest_first() {
+        let (pasts, mut slot) = example();
+        let mut removed = Vec::new();
+        for _ in 0..4 {
+            slot.past = pasts.prune(&slot, 10, 1, &mut removed).past;
+        }
+        assert_eq!(slot.past, 0);
+        assert_eq!(
+            removed
+                .iter()
+                .map(|removed| removed.revision.main)
+                .collect::<Vec<_>>(),
+            [2, 4, 6, 8]
+        );
+    }
+
+    #[test]
+    fn popping_undoes_pushing_and_freed_cells_are_used_again() {
+        let pasts = Pasts::new();
+        let id = pasts.push(0, past(2, 1));
+        pasts.push(id, past(3, 2));
+        assert_eq!(pasts.pop(id).unwrap(), (past(3, 2), id));
+        assert_eq!(pasts.pop(id).unwrap(), (past(2, 1), 0));
+        let ids: Vec<u64> = (0..SHARDS as i64)
+            .map(|main| pasts.push(0, past(main, 1)))
+            .collect();
+        assert!(ids.contains(&id));
+    }
+}

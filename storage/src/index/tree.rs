@@ -1,0 +1,606 @@
+//! The key tree: a B+tree whose nodes are shared between the writer and every view.
+//!
+//! A view holds the root it was made with. The writer changes a node in place while nobody else holds it, and
+//! copies it (and the path to it) otherwise, so that a batch copies each node at most once and a view never
+//! changes. Every inner node knows how many live keys each child holds, how many bytes their records take, and
+//! from which compacted revision on there is anything to remove below it.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use super::node::{Child, Delta, Inner, Leaf, Node, Slot, Summary};
+use super::packed::separator;
+use crate::key_range::KeyRange;
+
+/// What an edit makes of a key.
+pub(super) struct Edit {
+    /// The slot to store.
+    pub slot: Slot,
+    /// The compacted revision from which on the edit leaves something to remove.
+    pub garbage_since: i64,
+}
+
+/// What a sweep makes of a slot that may hold garbage.
+pub(super) enum Fate {
+    /// The slot stays; nothing can be removed from it below this compacted revision.
+    Keep(i64),
+    /// The key goes.
+    Remove,
+    /// The slot stays as it is now, and the sweep ends here.
+    Stop,
+}
+
+/// The tree. A clone is a snapshot and costs one reference count.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    root: Arc<Node>,
+    summary: Summary,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self {
+            root: Arc::new(Node::Leaf(Leaf::empty())),
+            summary: Summary::EMPTY,
+        }
+    }
+
+    /// What is known of the whole tree.
+    pub(super) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Slot> {
+        let mut node = self.root.as_ref();
+        loop {
+            match node {
+                Node::Inner(inner) => node = inner.children[inner.child_of(key)].node.as_ref(),
+                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| &leaf.slots[at]),
+            }
+        }
+    }
+
+    /// Visits keys and slots of the range in key order, tombstones included, until the visitor breaks.
+    pub(super) fn walk(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&[u8], &Slot) -> ControlFlow<()>,
+    ) {
+        if let KeyRange::One(key) = range {
+            if let Some(slot) = self.get(key) {
+                let _ = visit(key, slot);
+            }
+        } else if !range.is_empty() {
+            let mut key = Vec::new();
+            let _ = walk_node(&self.root, Some(range.start()), range, &mut key, visit);
+        }
+    }
+
+    /// Live keys of the range and the bytes of their records.
+    pub(super) fn measure(&self, range: &KeyRange) -> (u64, u64) {
+        if range.is_empty() {
+            return (0, 0);
+        }
+        let upper = match range.end() {
+            Bound::Unbounded => (self.summary.live, self.summary.live_bytes),
+            Bound::Excluded(end) => self.below(end),
+            Bound::Included(key) => {
+                return match self.get(key) {
+                    Some(slot) if slot.is_alive() => (1, u64::from(slot.record_bytes)),
+                    _ => (0, 0),
+                };
+            }
+        };
+        let lower = self.below(range.start());
+        (upper.0 - lower.0, upper.1 - lower.1)
+    }
+
+    /// Live keys below `key` and the bytes of their records.
+    fn below(&self, key: &[u8]) -> (u64, u64) {
+        let (mut keys, mut bytes) = (0, 0);
+        let mut node = self.root.as_ref();
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let at = inner.child_of(key);
+                    for child in &inner.children[..at] {
+                        keys += child.summary.live;
+                        bytes += child.summary.live_bytes;
+                    }
+                    node = inner.children[at].node.as_ref();
+                }
+                Node::Leaf(leaf) => {
+                    let at = leaf.keys.search(key).unwrap_or_else(|at| at);
+                    for slot in leaf.slots[..at].iter().filter(|slot| slot.is_alive()) {
+                        keys += 1;
+                        bytes += u64::from(slot.record_bytes);
+                    }
+                    return (keys, bytes);
+                }
+            }
+        }
+    }
+
+    /// Finds the slot of `key`, calls `edit` with it once, and stores what that returns.
+    pub(super) fn upsert(&mut self, key: &[u8], edit: &mut dyn FnMut(Option<&Slot>) -> Edit) {
+        let (delta, split) = upsert_node(&mut self.root, key, edit);
+        self.summary.apply(&delta);
+        if let Some(split) = split {
+            let left = Child {
+                node: Arc::clone(&self.root),
+                summary: split.left,
+            };
+            let mut inner = Inner {
+                separators: Default::default(),
+                children: vec![left, split.right],
+            };
+            inner.separators.insert(0, &split.between);
+            self.root = Arc::new(Node::Inner(inner));
+        }
+    }
+
+    /// Removes a key.
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        if self.get(key).is_some() {
+            remove_from_node(&mut self.root, key);
+            self.after_removal();
+        }
+    }
+
+    /// Visits the slots that may hold something a compaction at `limit` removes, skipping every subtree in which
+    /// none does, until the visitor stops it.
+    pub(super) fn sweep(&mut self, limit: i64, visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate) {
+        if self.summary.garbage_since <= limit {
+            let mut key = Vec::new();
+            let _ = sweep_node(&mut self.root, limit, &mut key, visit);
+            self.after_removal();
+        }
+    }
+
+    fn after_removal(&mut self) {
+        self.summary = self.root.summary();
+        if self.root.is_empty() {
+            *self = Self::new();
+        }
+        while let Node::Inner(inner) = self.root.as_ref()
+            && let [only] = inner.children.as_slice()
+        {
+            self.root = Arc::clone(&only.node);
+        }
+    }
+
+    /// Memory of this tree: nodes, keys and slots.
+    pub(super) fn heap_bytes(&self) -> usize {
+        node_heap_bytes(&self.root)
+    }
+
+    /// Panics unless the tree is what it promises to be.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert_eq!(self.root.summary().live, self.summary.live);
+        assert_eq!(self.root.summary().live_bytes, self.summary.live_bytes);
+        let mut last = None;
+        check_node(&self.root, None, None, true, &mut last);
+    }
+}
+
+/// A node that became two: it kept the left half.
+struct Split {
+    left: Summary,
+    between: Vec<u8>,
+    right: Child,
+}
+
+fn upsert_node(
+    node: &mut Arc<Node>,
+    key: &[u8],
+    edit: &mut dyn FnMut(Option<&Slot>) -> Edit,
+) -> (Delta, Option<Split>) {
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => upsert_leaf(leaf, key, edit),
+        Node::Inner(inner) => {
+            let at = inner.child_of(key);
+            let child = &mut inner.children[at];
+            let (delta, split) = upsert_node(&mut child.node, key, edit);
+            child.summary.apply(&delta);
+            let Some(split) = split else {
+                return (delta, None);
+            };
+            child.summary = split.left;
+            inner.separators.insert(at, &split.between);
+            inner.children.insert(at + 1, split.right);
+            if !inner.is_overfull() {
+                return (delta, None);
+            }
+            // A split at the right edge comes from ascending keys: leave the left node full.
+            let cut = if at + 2 == inner.children.len() {
+                at + 1
+            } else {
+                inner.children.len() / 2
+            };
+            let (between, right) = inner.split_off(cut);
+            let left = inner.summary();
+            let right = Child {
+                summary: right.summary(),
+                node: Arc::new(Node::Inner(right)),
+            };
+            (
+                delta,
+                Some(Split {
+                    left,
+                    between,
+                    right,
+                }),
+            )
+        }
+    }
+}
+
+fn upsert_leaf(
+    leaf: &mut Leaf,
+    key: &[u8],
+    edit: &mut dyn FnMut(Option<&Slot>) -> Edit,
+) -> (Delta, Option<Split>) {
+    let (at, before) = match leaf.keys.search(key) {
+        Ok(at) => (at, Some(leaf.slots[at])),
+        Err(at) => (at, None),
+    };
+    let Edit {
+        slot,
+        garbage_since,
+    } = edit(before.as_ref());
+    let delta = Delta::between(before.as_ref(), &slot, garbage_since);
+    leaf.garbage_since = leaf.garbage_since.min(garbage_since);
+    if before.is_some() {
+        leaf.slots[at] = slot;
+        return (delta, None);
+    }
+    leaf.insert(at, key, slot);
+    if !leaf.is_overfull() {
+        return (delta, None);
+    }
+    let cut = if at + 1 == leaf.slots.len() {
+        at
+    } else {
+        leaf.slots.len() / 2
+    };
+    let right = leaf.split_off(cut);
+    let (mut last, mut first) = (Vec::new(), Vec::new());
+    leaf.keys.read(leaf.slots.len() - 1, &mut last);
+    right.keys.read(0, &mut first);
+    let split = Split {
+        left: leaf.summary(),
+        between: separator(&last, &first),
+        right: Child {
+            summary: right.summary(),
+            node: Arc::new(Node::Leaf(right)),
+        },
+    };
+    (delta, Some(split))
+}
+
+fn remove_from_node(node: &mut Arc<Node>, key: &[u8]) {
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => {
+            if let Ok(at) = leaf.keys.search(key) {
+                leaf.remove(at);
+            }
+        }
+        Node::Inner(inner) => {
+            let at = inner.child_of(key);
+            let child = &mut inner.children[at];
+            remove_from_node(&mut child.node, key);
+            child.summary = child.node.summary();
+            inner.tidy();
+        }
+    }
+}
+
+fn walk_node(
+    node: &Node,
+    from: Option<&[u8]>,
+    range: &KeyRange,
+    key: &mut Vec<u8>,
+    visit: &mut dyn FnMut(&[u8], &Slot) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    match node {
+        Node::Leaf(leaf) => {
+            let first = from.map_or(0, |from| leaf.keys.search(from).unwrap_or_else(|at| at));
+            for at in first..leaf.slots.len() {
+                leaf.keys.read(at, key);
+                if range.is_past(key) {
+                    return ControlFlow::Break(());
+                }
+                visit(key, &leaf.slots[at])?;
+            }
+        }
+        Node::Inner(inner) => {
+            let first = from.map_or(0, |from| inner.child_of(from));
+            for (at, child) in inner.children.iter().enumerate().skip(first) {
+                walk_node(&child.node, from.filter(|_| at == first), range, key, visit)?;
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+fn sweep_node(
+    node: &mut Arc<Node>,
+    limit: i64,
+    key: &mut Vec<u8>,
+    visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
+) -> ControlFlow<()> {
+    match Arc::make_mut(node) {
+        Node::Leaf(leaf) => sweep_leaf(leaf, key, visit),
+        Node::Inner(inner) => {
+            let mut flow = ControlFlow::Continue(());
+            for child in &mut inner.children {
+                if child.summary.garbage_since > limit {
+                    continue;
+                }
+                flow = sweep_node(&mut child.node, limit, key, visit);
+                child.summary = child.node.summary();
+                if flow.is_break() {
+                    break;
+                }
+            }
+            inner.tidy();
+            flow
+        }
+    }
+}
+
+fn sweep_leaf(
+    leaf: &mut Leaf,
+    key: &mut Vec<u8>,
+    visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
+) -> ControlFlow<()> {
+    let mut garbage_since = super::node::NEVER;
+    let mut at = 0;
+    while at < leaf.slots.len() {
+        if !leaf.slots[at].may_hold_garbage() {
+            at += 1;
+            continue;
+        }
+        leaf.keys.read(at, key);
+        match visit(key, &mut leaf.slots[at]) {
+            Fate::Keep(since) => {
+                garbage_since = garbage_since.min(since);
+                at += 1;
+            }
+            Fate::Remove => leaf.remove(at),
+            // The rest of the leaf was not looked at: its bound stays as it was.
+            Fate::Stop => return ControlFlow::Break(()),
+        }
+    }
+    leaf.garbage_since = garbage_since;
+    ControlFlow::Continue(())
+}
+
+fn node_heap_bytes(node: &Node) -> usize {
+    let arc_counts = 2 * size_of::<usize>();
+    let own = arc_counts + size_of::<Node>();
+    match node {
+        Node::Leaf(leaf) => {
+            own + leaf.keys.heap_bytes() + leaf.slots.capacity() * size_of::<Slot>()
+        }
+        Node::Inner(inner) => {
+            let below: usize = inner
+                .children
+                .iter()
+                .map(|child| node_heap_bytes(&child.node))
+                .sum();
+            own + inner.separators.heap_bytes()
+                + inner.children.capacity() * size_of::<Child>()
+                + below
+        }
+    }
+}
+
+#[cfg(test)]
+fn check_node(
+    node: &Node,
+    low: Option<&[u8]>,
+    high: Option<&[u8]>,
+    is_root: bool,
+    last: &mut Option<Vec<u8>>,
+) -> usize {
+    let mut key = Vec::new();
+    match node {
+        Node::Leaf(leaf) => {
+            assert!(is_root || !leaf.slots.is_empty(), "an empty leaf");
+            assert_eq!(leaf.keys.len(), leaf.slots.len());
+            assert!(!leaf.is_overfull());
+            for at in 0..leaf.slots.len() {
+                leaf.keys.read(at, &mut key);
+                assert!(
+                    low.is_none_or(|low| low <= key.as_slice()),
+                    "below its separator"
+                );
+                assert!(
+                    high.is_none_or(|high| key.as_slice() < high),
+                    "not below its separator"
+                );
+                assert!(last.as_ref().is_none_or(|last| last < &key), "out of order");
+                *last = Some(key.clone());
+            }
+            1
+        }
+        Node::Inner(inner) => {
+            assert_eq!(inner.children.len(), inner.separators.len() + 1);
+            assert!(!inner.is_overfull());
+            assert!(
+                !is_root || inner.children.len() > 1,
+                "a root with one child"
+            );
+            let mut depth = None;
+            for (at, child) in inner.children.iter().enumerate() {
+                assert_eq!(child.node.summary(), child.summary, "a stale summary");
+                let separator = |at: usize| {
+                    let mut key = Vec::new();
+                    inner.separators.read(at, &mut key);
+                    key
+                };
+                let low = if at == 0 {
+                    low.map(<[u8]>::to_vec)
+                } else {
+                    Some(separator(at - 1))
+                };
+                let high = if at + 1 == inner.children.len() {
+                    high.map(<[u8]>::to_vec)
+                } else {
+                    Some(separator(at))
+                };
+                let below = check_node(&child.node, low.as_deref(), high.as_deref(), false, last);
+                assert!(
+                    depth.is_none_or(|depth| depth == below),
+                    "leaves at different depths"
+                );
+                depth = Some(below);
+            }
+            depth.unwrap_or(0) + 1
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::node::NEVER;
+    use super::*;
+
+    fn slot(main: i64, alive: bool) -> Slot {
+        Slot {
+            main,
+            create: 1,
+            version: i64::from(alive),
+            sub: 0,
+            record_bytes: 10,
+            past: 0,
+        }
+    }
+
+    fn put(tree: &mut Tree, key: &[u8], slot: Slot) {
+        tree.upsert(key, &mut |_| Edit {
+            slot,
+            garbage_since: if slot.is_alive() { NEVER } else { slot.main },
+        });
+    }
+
+    fn contents(tree: &Tree, range: &KeyRange) -> Vec<(Vec<u8>, Slot)> {
+        let mut all = Vec::new();
+        tree.walk(range, &mut |key, slot| {
+            all.push((key.to_vec(), *slot));
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u16, bool),
+        Remove(u16),
+        Sweep(i64, usize),
+        Freeze,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0u16..700, any::<bool>()).prop_map(|(key, alive)| Step::Put(key, alive)),
+            3 => (0u16..700).prop_map(Step::Remove),
+            1 => (0i64..900, 1usize..200).prop_map(|(limit, budget)| Step::Sweep(limit, budget)),
+            1 => Just(Step::Freeze),
+        ]
+    }
+
+    fn key(n: u16) -> Vec<u8> {
+        format!("/registry/{}/{n:05}", n % 7).into_bytes()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_tree_is_a_map_and_its_snapshots_stand_still(steps in proptest::collection::vec(step(), 1..900), low in 0u16..700, high in 0u16..700) {
+            let mut tree = Tree::new();
+            let mut model: BTreeMap<Vec<u8>, Slot> = BTreeMap::new();
+            let mut frozen = Vec::new();
+            for (now, step) in steps.into_iter().enumerate() {
+                let now = now as i64;
+                match step {
+                    Step::Put(n, alive) => {
+                        put(&mut tree, &key(n), slot(now, alive));
+                        model.insert(key(n), slot(now, alive));
+                    }
+                    Step::Remove(n) => {
+                        tree.remove(&key(n));
+                        model.remove(&key(n));
+                    }
+                    Step::Sweep(limit, mut budget) => {
+                        // Removes tombstones up to the limit, as many as the budget allows.
+                        tree.sweep(limit, &mut |key, slot| {
+                            if slot.main > limit {
+                                return Fate::Keep(slot.main);
+                            }
+                            if budget == 0 {
+                                return Fate::Stop;
+                            }
+                            budget -= 1;
+                            assert_eq!(model.remove(key), Some(*slot));
+                            Fate::Remove
+                        });
+                        if tree.summary().garbage_since > limit {
+                            prop_assert!(model.values().all(|slot| slot.is_alive() || slot.main > limit));
+                        } else {
+                            prop_assert_eq!(budget, 0);
+                        }
+                    }
+                    Step::Freeze => frozen.push((tree.clone(), model.clone())),
+                }
+            }
+            frozen.push((tree, model));
+            let range = KeyRange::Between(key(low).into(), key(high).into());
+            for (tree, model) in frozen {
+                tree.check();
+                let expected: Vec<_> = model.iter().map(|(key, slot)| (key.clone(), *slot)).collect();
+                prop_assert_eq!(contents(&tree, &KeyRange::all()), expected);
+                for (key, slot) in &model {
+                    prop_assert_eq!(tree.get(key), Some(slot));
+                }
+                let part: Vec<_> = model.iter().filter(|(key, _)| range.contains(key)).map(|(key, slot)| (key.clone(), *slot)).collect();
+                let live = part.iter().filter(|(_, slot)| slot.is_alive()).count() as u64;
+                prop_assert_eq!(contents(&tree, &range), part);
+                prop_assert_eq!(tree.measure(&range), (live, live * 10));
+            }
+        }
+    }
+
+    #[test]
+    fn ascending_keys_fill_their_leaves() {
+        let mut tree = Tree::new();
+        for n in 0..20_000u32 {
+            put(&mut tree, format!("key-{n:016}").as_bytes(), slot(1, true));
+        }
+        tree.check();
+        assert!(
+            tree.heap_bytes() / 20_000 < 64,
+            "{} bytes per key",
+            tree.heap_bytes() / 20_000
+        );
+    }
+
+    #[test]
+    fn huge_keys_split_leaves_early() {
+        let mut tree = Tree::new();
+        for n in 0..40u32 {
+            let mut key = n.to_string().into_bytes();
+            key.resize(9_000, b'x');
+            put(&mut tree, &key, slot(1, true));
+        }
+        tree.check();
+        assert_eq!(tree.measure(&KeyRange::all()), (40, 400));
+    }
+}

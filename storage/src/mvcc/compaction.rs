@@ -1,0 +1,96 @@
+//! Compaction: logical at once, physical in paced steps.
+//!
+//! The compacted revision moves when the log says so, on every member alike: from then on nothing below it is
+//! readable. Removing what nobody can read any more is each member's own business. A step removes a bounded number of
+//! records, from the index and from the engine, in the same batch as whatever else is pending. The index knows, per
+//! subtree, from which compacted revision on there is something to remove, so a step goes straight there; what is left
+//! to do is always what the index still holds, which is why nothing needs to be remembered for a restart.
+
+use super::MvccStore;
+use super::meta;
+use crate::error::{StorageError, StorageResult};
+
+/// One paced step of physical compaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactStep {
+    /// Records removed by this step.
+    pub removed: usize,
+    /// Nothing is left to remove for the compacted revision.
+    pub finished: bool,
+    /// Not finished, but held up by a registered reader: nothing to do until it is gone.
+    pub blocked: bool,
+}
+
+impl MvccStore {
+    /// Compacts logically (KV-C01): once published, nothing below `revision` is readable any more.
+    /// [`Compacted`](StorageError::Compacted) if that is so already, and
+    /// [`FutureRevision`](StorageError::FutureRevision) above the current revision.
+    ///
+    /// ```
+    /// use rusd_proto::ids::LeaseId;
+    /// use rusd_storage::engine::Memory;
+    /// use rusd_storage::{MvccOptions, MvccStore, ReadAt};
+    /// use std::sync::Arc;
+    ///
+    /// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
+    /// for value in [b"1", b"2", b"3"] {
+    ///     let mut txn = store.begin();
+    ///     txn.put(b"k", value, LeaseId::NONE);
+    ///     txn.end();
+    /// }
+    /// store.compact(3)?;
+    /// assert!(store.get(b"k", 2).is_err());
+    /// assert_eq!(store.get(b"k", 3)?.map(|meta| meta.version), Some(2));
+    /// let step = store.compact_step(1000)?;
+    /// assert_eq!((step.removed, step.finished), (1, true));
+    /// # Ok::<(), rusd_storage::StorageError>(())
+    /// ```
+    pub fn compact(&mut self, revision: i64) -> StorageResult<()> {
+        if revision <= self.compacted {
+            return Err(StorageError::Compacted);
+        }
+        if revision > self.revision {
+            return Err(StorageError::FutureRevision);
+        }
+        self.compacted = revision;
+        meta::put_compact_scheduled(&mut self.pending, revision);
+        Ok(())
+    }
+
+    /// Removes up to `max_records` superseded records (at least one if there is any). What it removes goes into the
+    /// pending batch like any write.
+    pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
+        if self.compaction_pending().is_none() {
+            return Ok(CompactStep {
+                finished: true,
+                ..CompactStep::default()
+            });
+        }
+        let floor = self.shared.pins.raise(self.compacted);
+        let removed = self.index.compact(floor, max_records.max(1));
+        for record in &removed {
+            let (key, length) = record.revision.engine_key(record.tombstone);
+            self.logical_bytes = self
+                .logical_bytes
+                .saturating_sub(length as u64 + u64::from(record.record_bytes));
+            self.records = self.records.saturating_sub(1);
+            self.pending.delete(key[..length].to_vec());
+        }
+        let left_since = self.index.garbage_since();
+        let finished = floor == self.compacted && left_since > self.compacted;
+        if finished {
+            self.compact_finished = self.compacted;
+            meta::put_compact_finished(&mut self.pending, self.compacted);
+        }
+        Ok(CompactStep {
+            removed: removed.len(),
+            finished,
+            blocked: !finished && left_since > floor,
+        })
+    }
+
+    /// The compacted revision whose superseded records are not all removed yet.
+    pub fn compaction_pending(&self) -> Option<i64> {
+        (self.compact_finished < self.compacted).then_some(self.compacted)
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading keys, the same way for views, transactions and the store itself.
+
+use std::ops::ControlFlow;
+
+use super::MvccStore;
+use super::shared::Shared;
+use super::txn::WriteTxn;
+use super::view::ReadView;
+use crate::error::{StorageError, StorageResult};
+use crate::index::{IndexView, KeyMeta, NEWEST};
+use crate::key_range::KeyRange;
+use crate::record::Record;
+use crate::revision::Revision;
+
+/// How much a range would return now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Keys alive in the range, exactly.
+    pub keys: u64,
+    /// Bytes of their marshalled records, exactly.
+    pub bytes: u64,
+}
+
+/// What every reader of keys needs: [`ReadView`], [`WriteTxn`] (which sees its own writes) and [`MvccStore`].
+///
+/// `at` is the revision to read at: 0 or less means the newest this reader sees. Above that it is
+/// [`FutureRevision`](StorageError::FutureRevision), below the compacted revision
+/// [`Compacted`](StorageError::Compacted) (KV-R03). When a call fails, discard what it visited before: on a view it
+/// may fail at its very end with [`Superseded`](StorageError::Superseded), which a read that registered never sees.
+///
+/// ```
+/// use rusd_proto::ids::LeaseId;
+/// use rusd_storage::engine::Memory;
+/// use rusd_storage::{KeyRange, MvccOptions, MvccStore, ReadAt};
+/// use std::sync::Arc;
+///
+/// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
+/// let mut txn = store.begin();
+/// txn.put(b"a", b"1", LeaseId::NONE);
+/// assert_eq!(txn.count(&KeyRange::all(), 0)?, 1);
+/// txn.end();
+/// store.publish();
+///
+/// let view = store.views().load();
+/// assert_eq!((view.revision(), view.compacted_revision()), (2, -1));
+/// assert_eq!(view.count(&KeyRange::all(), 1)?, 0);
+/// assert!(view.get(b"a", 3).is_err());
+/// # Ok::<(), rusd_storage::StorageError>(())
+/// ```
+pub trait ReadAt {
+    /// The newest revision this reader sees.
+    fn revision(&self) -> i64;
+    /// The compacted revision; -1 if nothing was ever compacted.
+    fn compacted_revision(&self) -> i64;
+    /// How many keys of the range are alive.
+    fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64>;
+    /// Visits the keys alive in the range, in key order, until the visitor breaks.
+    fn walk(
+        &self,
+        range: &KeyRange,
+        at: i64,
+        visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
+    ) -> StorageResult<()>;
+    /// The key, if alive.
+    fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>>;
+    /// The record of a revision that `get` or `walk` returned for the same `at`.
+    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record>;
+    /// What the range holds at the newest revision, in O(log n): decides where a read is answered.
+    fn estimate(&self, range: &KeyRange) -> Estimate;
+}
+
+/// A reader, taken apart.
+pub(super) struct Reading<'a> {
+    pub shared: &'a Shared,
+    pub index: &'a IndexView,
+    pub revision: i64,
+    pub compacted: i64,
+}
+
+impl Reading<'_> {
+    /// The revision that `at` asks for, if it is readable.
+    pub(super) fn resolve(&self, at: i64) -> StorageResult<i64> {
+        if at > self.revision {
+            return Err(StorageError::FutureRevision);
+        }
+        if at > 0 && at < self.compacted {
+            return Err(StorageError::Compacted);
+        }
+        Ok(if at <= 0 || at == self.revision {
+            NEWEST
+        } else {
+            at
+        })
+    }
+
+    /// To be called after the index was read at `at`.
+    fn check_floor(&self, at: i64) -> StorageResult<()> {
+        // At its newest revision a view reads only what it holds itself.
+        if at != NEWEST && at < self.shared.pins.floor() {
+            return Err(StorageError::Superseded);
+        }
+        Ok(())
+    }
+
+    fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64> {
+        let at = self.resolve(at)?;
+        let count = self.index.count(range, at, self.revision);
+        self.check_floor(at)?;
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    fn walk(
+        &self,
+        range: &KeyRange,
+        at: i64,
+        visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
+    ) -> StorageResult<()> {
+        let at = self.resolve(at)?;
+        self.index.walk(range, at, visit);
+        self.check_floor(at)
+    }
+
+    fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>> {
+        let at = self.resolve(at)?;
+        let meta = self.index.get(key, at);
+        self.check_floor(at)?;
+        Ok(meta)
+    }
+
+    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+        let at = if at <= 0 { self.revision } else { at };
+        self.shared.record(revision, at)
+    }
+
+    fn estimate(&self, range: &KeyRange) -> Estimate {
+        let (keys, bytes) = self.index.measure(range);
+        Estimate { keys, bytes }
+    }
+}
+
+macro_rules! read_at {
+    ($name:ty) => {
+        impl ReadAt for $name {
+            fn revision(&self) -> i64 {
+                self.reading().revision
+            }
+
+            fn compacted_revision(&self) -> i64 {
+                self.reading().compacted
+            }
+
+            fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64> {
+                self.reading().count(range, at)
+            }
+
+            fn walk(
+                &self,
+                range: &KeyRange,
+                at: i64,
+                visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
+            ) -> StorageResult<()> {
+                self.reading().walk(range, at, visit)
+            }
+
+            fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>> {
+                self.reading().get(key, at)
+            }
+
+            fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+                if let Some(record) = self.unpublished(revision) {
+                    return Ok(record);
+                }
+                self.reading().record(revision, at)
+            }
+
+            fn estimate(&self, range: &KeyRange) -> Estimate {
+                self.reading().estimate(range)
+            }
+        }
+    };
+}
+
+read_at!(ReadView);
+read_at!(WriteTxn<'_>);
+read_at!(MvccStore);

@@ -1,0 +1,216 @@
+//! The ring of recent records.
+//!
+//! Records that the engine does not have yet are served from here, and some MiB of those it has: a key that was just
+//! written is likely to be read, and watchers that fell behind catch up from here without a scan.
+//!
+//! Every revision has at least one record, so the ring knows where each revision begins and finds a record in O(1).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Change;
+use super::ChangeKind;
+use crate::revision::Revision;
+
+/// What an entry costs besides its record.
+const ENTRY_BYTES: usize = size_of::<StoredRecord>() + 64;
+
+/// A record as history has it.
+#[derive(Clone, Debug)]
+pub(super) struct StoredRecord {
+    pub revision: Revision,
+    pub tombstone: bool,
+    /// As events carry it.
+    pub event: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Ring {
+    records: VecDeque<StoredRecord>,
+    /// For each revision from `first_main` on, the number of its first record, counted from the first ever pushed.
+    starts: VecDeque<u64>,
+    first_main: i64,
+    /// How many records have left.
+    popped: u64,
+    bytes: usize,
+    bytes_max: usize,
+    /// The engine has every record up to this revision.
+    written: i64,
+}
+
+impl Ring {
+    /// An empty ring of a store whose newest revision is `revision`.
+    pub(super) fn new(revision: i64, bytes_max: usize) -> Self {
+        Self {
+            records: VecDeque::new(),
+            starts: VecDeque::new(),
+            first_main: revision + 1,
+            popped: 0,
+            bytes: 0,
+            bytes_max,
+            written: revision,
+        }
+    }
+
+    /// The oldest revision in the ring; the next one if it is empty.
+    pub(super) fn first_main(&self) -> i64 {
+        self.first_main
+    }
+
+    /// Adds the next revision.
+    pub(super) fn push(&mut self, changes: &[Change]) {
+        self.starts
+            .push_back(self.popped + self.records.len() as u64);
+        for change in changes {
+            self.bytes += change.record.len() + ENTRY_BYTES;
+            self.records.push_back(StoredRecord {
+                revision: change.revision,
+                tombstone: change.kind == ChangeKind::Delete,
+                event: change.record.clone(),
+            });
+        }
+    }
+
+    /// The record of a revision.
+    pub(super) fn get(&self, revision: Revision) -> Option<&StoredRecord> {
+        let at = self
+            .start_of(revision.main)?
+            .checked_add(usize::try_from(revision.sub).ok()?)?;
+        self.records
+            .get(at)
+            .filter(|record| record.revision == revision)
+    }
+
+    /// Where the records of `main` begin; `None` if the ring does not have it.
+    fn start_of(&self, main: i64) -> Option<usize> {
+        let at = usize::try_from(main.checked_sub(self.first_main)?).ok()?;
+        self.starts
+            .get(at)
+            .map(|start| (start - self.popped) as usize)
+    }
+
+    /// The records of `from..=through`, whole revisions, until `bytes_max` are exceeded, and the revision after
+    /// them. `None` if the ring does not reach back to `from`.
+    pub(super) fn page(
+        &self,
+        from: i64,
+        through: i64,
+        bytes_max: usize,
+    ) -> Option<(Vec<StoredRecord>, i64)> {
+        if from < self.first_main {
+            return None;
+        }
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        for record in self
+            .start_of(from)
+            .into_iter()
+            .flat_map(|start| self.records.range(start..))
+        {
+            let main = record.revision.main;
+            let starts_revision = record.revision.sub == 0;
+            if main > through {
+                break;
+            }
+            if starts_revision && bytes > bytes_max {
+                return Some((page, main));
+            }
+            bytes += record.event.len();
+            page.push(record.clone());
+        }
+        Some((page, through + 1))
+    }
+
+    /// The engine has everything up to `main`.
+    pub(super) fn wrote(&mut self, main: i64) {
+        self.written = self.written.max(main);
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.bytes > self.bytes_max
+            && self.first_main <= self.written
+            && !self.starts.is_empty()
+        {
+            self.starts.pop_front();
+            self.first_main += 1;
+            let next = self
+                .starts
+                .front()
+                .copied()
+                .unwrap_or(self.popped + self.records.len() as u64);
+            while self.popped < next {
+                if let Some(record) = self.records.pop_front() {
+                    self.bytes -= record.event.len() + ENTRY_BYTES;
+                }
+                self.popped += 1;
+            }
+        }
+    }
+
+    /// Memory of the ring.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn change(main: i64, sub: i64, bytes: usize) -> Change {
+        Change {
+            key: Bytes::new(),
+            kind: ChangeKind::Put,
+            record: vec![b'x'; bytes].into(),
+            revision: Revision { main, sub },
+            previous: None,
+        }
+    }
+
+    fn push(ring: &mut Ring, main: i64, count: i64, bytes: usize) {
+        let changes: Vec<Change> = (0..count).map(|sub| change(main, sub, bytes)).collect();
+        ring.push(&changes);
+    }
+
+    fn mains(page: Option<(Vec<StoredRecord>, i64)>) -> (Vec<i64>, i64) {
+        let (records, next) = page.unwrap();
+        (
+            records.iter().map(|record| record.revision.main).collect(),
+            next,
+        )
+    }
+
+    #[test]
+    fn what_the_engine_lacks_never_leaves() {
+        let mut ring = Ring::new(1, 2 * (10 + ENTRY_BYTES));
+        for main in 2..=6 {
+            push(&mut ring, main, 1, 10);
+        }
+        assert_eq!(ring.first_main(), 2);
+        ring.wrote(3);
+        assert_eq!(ring.first_main(), 4);
+        ring.wrote(6);
+        assert_eq!(ring.first_main(), 5);
+        assert!(ring.get(Revision { main: 4, sub: 0 }).is_none());
+        assert!(ring.get(Revision { main: 5, sub: 0 }).is_some());
+        assert!(ring.get(Revision { main: 5, sub: 1 }).is_none());
+        assert!(ring.get(Revision { main: 7, sub: 0 }).is_none());
+    }
+
+    #[test]
+    fn w_12_pages_hold_whole_revisions() {
+        let mut ring = Ring::new(1, 1 << 20);
+        push(&mut ring, 2, 3, 10);
+        push(&mut ring, 3, 1, 10);
+        push(&mut ring, 4, 2, 10);
+        assert_eq!(mains(ring.page(2, 4, 5)), (vec![2, 2, 2], 3));
+        assert_eq!(mains(ring.page(3, 4, 15)), (vec![3, 4, 4], 5));
+        assert_eq!(mains(ring.page(2, 3, 1000)), (vec![2, 2, 2, 3], 4));
+        assert_eq!(mains(ring.page(5, 4, 1000)), (vec![], 5));
+        assert!(ring.page(1, 4, 1000).is_none());
+        assert!(ring.bytes() > 60);
+    }
+}

@@ -1,0 +1,109 @@
+//! Read views: what readers see, and where they find the latest.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::pins::ReadGuard;
+use super::read::Reading;
+use super::shared::Shared;
+use super::{Applied, HashKv, Sizes};
+use crate::error::{StorageError, StorageResult};
+use crate::index::IndexView;
+use crate::record::Record;
+use crate::revision::Revision;
+
+/// Where readers find the latest published view. Cheap to clone, usable from any thread; stays valid when the store
+/// is [reopened](super::MvccStore::reopen) on other data.
+///
+/// ```
+/// use rusd_proto::ids::LeaseId;
+/// use rusd_storage::engine::Memory;
+/// use rusd_storage::{Applied, MvccOptions, MvccStore, ReadAt};
+/// use std::sync::Arc;
+///
+/// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
+/// let views = store.views();
+/// let before = views.load();
+/// let mut txn = store.begin();
+/// txn.put(b"k", b"v", LeaseId::NONE);
+/// txn.end();
+/// store.seal(Applied { index: 10, term: 1 });
+/// store.publish();
+///
+/// assert_eq!((before.revision(), before.applied_index()), (1, 0));
+/// assert_eq!((views.load().revision(), views.load().applied_index()), (2, 10));
+/// # Ok::<(), rusd_storage::StorageError>(())
+/// ```
+#[derive(Clone)]
+pub struct Views {
+    pub(super) current: Arc<ArcSwap<ReadView>>,
+}
+
+impl Views {
+    /// The latest published view.
+    pub fn load(&self) -> Arc<ReadView> {
+        self.current.load_full()
+    }
+
+    /// As [`load`](Self::load), without touching a reference count that all threads share: for a read that is over
+    /// at once.
+    pub fn peek(&self) -> impl std::ops::Deref<Target = Arc<ReadView>> + use<> {
+        self.current.load()
+    }
+
+    /// HashKV on the latest view, again on a newer one if compaction overtook it.
+    pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
+        loop {
+            let view = self.load();
+            match view.hash_kv(revision) {
+                Err(StorageError::Superseded) if !Arc::ptr_eq(&view, &self.load()) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// An immutable view of the store as of one publication. Reading it never holds up the writer.
+pub struct ReadView {
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: IndexView,
+    pub(super) revision: i64,
+    pub(super) compacted: i64,
+    pub(super) applied: Applied,
+    pub(super) sizes: Sizes,
+}
+
+impl ReadView {
+    /// The index of the last log entry this view contains.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.index
+    }
+
+    /// Logical sizes as of this view.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Keeps physical compaction from removing what is readable at `at` (0 or less: the newest) until the guard is
+    /// dropped. [`Superseded`](StorageError::Superseded) if it already went further: load a newer view.
+    pub fn register(&self, at: i64) -> StorageResult<ReadGuard> {
+        self.reading().resolve(at)?;
+        let at = if at <= 0 { self.revision } else { at };
+        self.shared.pins.pin(at).ok_or(StorageError::Superseded)
+    }
+
+    pub(super) fn reading(&self) -> Reading<'_> {
+        Reading {
+            shared: &self.shared,
+            index: &self.index,
+            revision: self.revision,
+            compacted: self.compacted,
+        }
+    }
+
+    /// Everything a view knows has been handed to the shared tables.
+    pub(super) fn unpublished(&self, _revision: Revision) -> Option<Record> {
+        None
+    }
+}
