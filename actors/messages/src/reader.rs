@@ -15,6 +15,15 @@ pub struct LargeRange {
     pub reply: Reply<Result<pb::RangeResponse, EtcdError>>,
 }
 
+/// What the readers' common queue holds.
+#[derive(Debug)]
+pub enum Read {
+    /// A large range.
+    Range(LargeRange),
+    /// A hash over the keys.
+    HashKv(HashKv),
+}
+
 /// A page of past events for the watch hub. One outstanding request per hub at a time.
 #[derive(Debug)]
 pub struct History {

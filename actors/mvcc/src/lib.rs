@@ -1,1 +1,20 @@
-//! TBD
+//! The shell of the state machine: one thread that applies the log, and the threads that read and write for it.
+//!
+//! ```text
+//!   Apply --> actor (apply, seal, publish, then reply) --batches--> engine_writer --> engine
+//!               |                                                        | persisted
+//!               | views                                                  v
+//!               +-----> reader, handlers                               Raft (may truncate its log)
+//! ```
+//!
+//! A batch of entries is applied as a whole: its changes become visible in one new read view, and only
+//! then are its callers answered.
+
+pub mod actor;
+pub mod engine_writer;
+pub mod events;
+pub mod metrics;
+pub mod reader;
+
+pub use actor::{Links, Mvcc, Ports};
+pub use engine_writer::PersistPolicy;

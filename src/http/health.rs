@@ -1,0 +1,265 @@
+//! `/health` (P-11), `/livez` and `/readyz` (P-12): may this member be sent traffic, should it be restarted?
+
+use super::{Body, json, text};
+use crate::rpc::Context;
+use http::{Response, StatusCode};
+use prometheus::{
+    IntCounter, IntCounterVec, IntGaugeVec, register_int_counter, register_int_counter_vec, register_int_gauge_vec,
+};
+use rusd_proto::etcdserverpb as pb;
+use rusd_state::kv::range;
+use std::fmt::Write;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// How long the linearizable probe may take: less than the second that probes usually allow.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
+
+#[allow(clippy::expect_used)] // Constant names.
+static HEALTH_SUCCESS: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("etcd_server_health_success", "Successful health checks.").expect("registered once")
+});
+#[allow(clippy::expect_used)] // Constant names.
+static HEALTH_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("etcd_server_health_failures", "Failed health checks.").expect("registered once")
+});
+#[allow(clippy::expect_used)] // Constant names.
+static HEALTHCHECK: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("etcd_server_healthcheck", "The last result of each check.", &["type", "name"])
+        .expect("registered once")
+});
+#[allow(clippy::expect_used)] // Constant names.
+static HEALTHCHECKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "etcd_server_healthchecks_total",
+        "The results of each check.",
+        &["type", "name", "status"]
+    )
+    .expect("registered once")
+});
+
+/// Registers the counters at zero.
+pub fn init() {
+    LazyLock::force(&HEALTH_SUCCESS);
+    LazyLock::force(&HEALTH_FAILURES);
+    for (kind, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
+        for check in checks {
+            HEALTHCHECK.with_label_values(&[kind, check.name()]);
+            HEALTHCHECKS.with_label_values(&[kind, check.name(), "success"]);
+            HEALTHCHECKS.with_label_values(&[kind, check.name(), "error"]);
+        }
+    }
+}
+
+/// The query parameters that probes understand.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    excluded: Vec<String>,
+    serializable: bool,
+    verbose: bool,
+}
+
+impl Query {
+    /// Unknown parameters are ignored, as etcd does.
+    pub fn parse(query: &str) -> Self {
+        let mut parsed = Self::default();
+        for part in query.split('&') {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            match name {
+                "exclude" if !value.is_empty() => parsed.excluded.push(value.to_owned()),
+                "serializable" => parsed.serializable = value == "true",
+                "verbose" => parsed.verbose = true,
+                _ => {}
+            }
+        }
+        parsed
+    }
+
+    fn excludes(&self, name: &str) -> bool {
+        self.excluded.iter().any(|excluded| excluded == name)
+    }
+}
+
+/// `/health`.
+pub async fn health(context: Option<&Context>, query: &Query) -> Response<Body> {
+    let reason = match context {
+        None => Some("RAFT NO LEADER".to_owned()),
+        Some(context) => unhealthy(context, query).await,
+    };
+    let healthy = reason.is_none();
+    if healthy { &*HEALTH_SUCCESS } else { &*HEALTH_FAILURES }.inc();
+    let body = serde_json::json!({
+        "health": if healthy { "true" } else { "false" },
+        "reason": reason.unwrap_or_default(),
+    });
+    let status = if healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, body.to_string())
+}
+
+async fn unhealthy(context: &Context, query: &Query) -> Option<String> {
+    for alarm in &context.published.load().alarms {
+        let kind = pb::AlarmType::try_from(alarm.alarm).unwrap_or(pb::AlarmType::None);
+        let name = kind.as_str_name();
+        if !query.excludes(name) {
+            return Some(format!("ALARM {name}"));
+        }
+    }
+    if !query.serializable && context.raft.leader().is_none() {
+        return Some("RAFT NO LEADER".to_owned());
+    }
+    let read = if query.serializable {
+        serializable_read(context)
+    } else {
+        linearizable_read(context).await
+    };
+    read.err().map(|error| format!("RANGE ERROR:{error}"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    DataCorruption,
+    SerializableRead,
+    LinearizableRead,
+    NonLearner,
+}
+
+const LIVEZ: &[Check] = &[Check::SerializableRead];
+const READYZ: &[Check] = &[
+    Check::DataCorruption,
+    Check::SerializableRead,
+    Check::LinearizableRead,
+    Check::NonLearner,
+];
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DataCorruption => "data_corruption",
+            Self::SerializableRead => "serializable_read",
+            Self::LinearizableRead => "linearizable_read",
+            Self::NonLearner => "non_learner",
+        }
+    }
+
+    async fn run(self, context: Option<&Context>) -> Result<(), String> {
+        let context = context.ok_or("the member has not joined the cluster yet")?;
+        match self {
+            Self::DataCorruption if context.published.load().has_alarm(pb::AlarmType::Corrupt) => {
+                Err("alarm activated: CORRUPT".to_owned())
+            }
+            // A cluster of one member has no learner.
+            Self::DataCorruption | Self::NonLearner => Ok(()),
+            Self::SerializableRead => serializable_read(context).map_err(|error| format!("range error: {error}")),
+            Self::LinearizableRead => linearizable_read(context)
+                .await
+                .map_err(|error| format!("range error: {error}")),
+        }
+    }
+}
+
+/// `/livez`, `/readyz`, or one of their checks alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    kind: &'static str,
+    checks: &'static [Check],
+    single: bool,
+}
+
+impl Probe {
+    /// The probe at a path.
+    pub fn at(path: &str) -> Option<Self> {
+        for (kind, prefix, checks) in [("livez", "/livez", LIVEZ), ("readyz", "/readyz", READYZ)] {
+            let Some(rest) = path.strip_prefix(prefix) else {
+                continue;
+            };
+            if rest.is_empty() {
+                let single = false;
+                return Some(Self { kind, checks, single });
+            }
+            let name = rest.strip_prefix('/')?;
+            let at = checks.iter().position(|check| check.name() == name)?;
+            let checks = checks.get(at..=at)?;
+            let single = true;
+            return Some(Self { kind, checks, single });
+        }
+        None
+    }
+}
+
+/// Runs a probe's checks.
+pub async fn probe(context: Option<&Context>, probe: Probe, query: &Query) -> Response<Body> {
+    let mut report = String::new();
+    let mut failed = false;
+    for check in probe.checks {
+        let name = check.name();
+        if !probe.single && query.excludes(name) {
+            let _infallible = writeln!(report, "[+]{name} excluded: ok");
+            continue;
+        }
+        let result = check.run(context).await;
+        let status = if result.is_ok() { "success" } else { "error" };
+        HEALTHCHECK
+            .with_label_values(&[probe.kind, name])
+            .set(result.is_ok().into());
+        HEALTHCHECKS.with_label_values(&[probe.kind, name, status]).inc();
+        let _infallible = match result {
+            Ok(()) => writeln!(report, "[+]{name} ok"),
+            Err(reason) => {
+                failed = true;
+                writeln!(report, "[-]{name} failed: {reason}")
+            }
+        };
+    }
+    if failed {
+        return text(StatusCode::SERVICE_UNAVAILABLE, report);
+    }
+    if query.verbose {
+        return text(StatusCode::OK, format!("{report}ok\n"));
+    }
+    text(StatusCode::OK, "ok\n")
+}
+
+fn serializable_read(context: &Context) -> Result<(), String> {
+    let request = pb::RangeRequest {
+        key: bytes::Bytes::from_static(b"a"),
+        limit: 1,
+        serializable: true,
+        ..pb::RangeRequest::default()
+    };
+    range::range_on_newest(&context.views, &request)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+async fn linearizable_read(context: &Context) -> Result<(), String> {
+    match tokio::time::timeout(PROBE_TIMEOUT, context.linearize()).await {
+        Ok(Ok(())) => serializable_read(context),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err("context deadline exceeded".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_11_queries_repeat_and_unknown_ones_are_ignored() {
+        let query = Query::parse("exclude=NOSPACE&serializable=true&exclude=CORRUPT&x&=");
+        assert!(query.excludes("NOSPACE") && query.excludes("CORRUPT") && query.serializable);
+        assert_eq!(Query::parse(""), Query::default());
+    }
+
+    #[test]
+    fn p_12_each_check_has_a_path_of_its_own() {
+        assert_eq!(Probe::at("/livez").map(|p| p.checks.len()), Some(1));
+        assert_eq!(Probe::at("/readyz").map(|p| p.checks.len()), Some(4));
+        assert_eq!(Probe::at("/readyz/non_learner").map(|p| p.checks), Some(&[Check::NonLearner][..]));
+        assert_eq!(Probe::at("/livez/non_learner"), None);
+        assert_eq!(Probe::at("/readyzx"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! HTTP/1.1 on the client port and on `--listen-metrics-urls`: health, version and metrics.
+
+pub mod health;
+pub mod metrics;
+
+use crate::rpc::Context;
+use bytes::Bytes;
+use health::{Probe, Query};
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use std::sync::Arc;
+
+/// The body of every answer.
+pub type Body = Full<Bytes>;
+
+/// Which listeners a handler answers on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// The client port.
+    Client,
+    /// `--listen-metrics-urls`: health and metrics only (P-15).
+    Metrics,
+}
+
+/// Who may ask, from where.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    /// `--host-whitelist`; empty allows every host (P-06).
+    pub hosts: Vec<String>,
+    /// `--cors`; `*` or the origins allowed (P-07).
+    pub cors: Vec<String>,
+}
+
+/// The handlers. Before the member has joined only the metrics surface answers, and its probes fail.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// None until the member serves.
+    context: Option<Arc<Context>>,
+    surface: Surface,
+    origins: Arc<Origins>,
+}
+
+impl Http {
+    /// Handlers for one kind of listener.
+    pub fn new(context: Option<Arc<Context>>, surface: Surface, origins: Arc<Origins>) -> Self {
+        Self {
+            context,
+            surface,
+            origins,
+        }
+    }
+
+    /// Answers a request.
+    pub async fn call<B>(&self, request: Request<B>) -> Response<Body> {
+        if self.surface == Surface::Client && !self.host_allowed(&request) {
+            return text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n");
+        }
+        let origin = request.headers().get(http::header::ORIGIN).cloned();
+        let mut response = if request.method() == Method::OPTIONS && self.surface == Surface::Client {
+            text(StatusCode::OK, "")
+        } else {
+            self.route(&request).await
+        };
+        self.allow_origin(origin, &mut response);
+        response
+    }
+
+    async fn route<B>(&self, request: &Request<B>) -> Response<Body> {
+        let path = request.uri().path();
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let context = self.context.as_deref();
+        let answer = match path {
+            "/health" => health::health(context, &query).await,
+            "/metrics" => metrics::render(),
+            "/version" if self.surface == Surface::Client => version(context),
+            "/debug/vars" if self.surface == Surface::Client => metrics::vars(),
+            _ => match Probe::at(path) {
+                Some(probe) => health::probe(context, probe, &query).await,
+                None if path.starts_with("/v3/") || path.starts_with("/v3beta/") => {
+                    return text(
+                        StatusCode::NOT_IMPLEMENTED,
+                        "the JSON gateway is not available in this version of rusd: use gRPC\n",
+                    );
+                }
+                None => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            },
+        };
+        if request.method() != Method::GET {
+            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            return refusal;
+        }
+        answer
+    }
+
+    fn host_allowed<B>(&self, request: &Request<B>) -> bool {
+        if self.origins.hosts.is_empty() || self.origins.hosts.iter().any(|host| host == "*") {
+            return true;
+        }
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or(request.uri().authority().map(|a| a.as_str())).unwrap_or_default();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        };
+        self.origins.hosts.iter().any(|allowed| allowed == name)
+    }
+
+    fn allow_origin(&self, origin: Option<HeaderValue>, response: &mut Response<Body>) {
+        if self.surface != Surface::Client {
+            return;
+        }
+        let any = self.origins.cors.iter().any(|allowed| allowed == "*");
+        let allowed = if any {
+            Some(HeaderValue::from_static("*"))
+        } else {
+            origin.filter(|origin| self.origins.cors.iter().any(|allowed| allowed == origin))
+        };
+        if let Some(allowed) = allowed {
+            let headers = response.headers_mut();
+            headers.insert(
+                "Access-Control-Allow-Methods",
+                HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
+            );
+            headers.insert("Access-Control-Allow-Origin", allowed);
+            headers.insert(
+                "Access-Control-Allow-Headers",
+                HeaderValue::from_static("accept, content-type, authorization"),
+            );
+        }
+    }
+}
+
+/// P-10.
+fn version(context: Option<&Context>) -> Response<Body> {
+    let server = context.map_or("", |context| context.version);
+    let decided = context.and_then(|context| context.published.load().cluster_version.clone());
+    let body = serde_json::json!({
+        "etcdserver": server,
+        "etcdcluster": decided.as_deref().unwrap_or("not_decided"),
+        "storage": decided.as_deref().unwrap_or("unknown"),
+    });
+    json(StatusCode::OK, body.to_string())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    answer(status, "application/json", body)
+}

@@ -1,0 +1,150 @@
+//! The KV service.
+
+use super::Context;
+use super::context::{answered, mismatched, refused, status};
+use super::range_stream;
+use rusd_messages::Reply;
+use rusd_messages::reader::{LargeRange, Read};
+use rusd_proto::ApplyReply;
+use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
+use rusd_state::kv::{quota, range, txn, validate};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Above these a range is read by a reader thread, so that it does not hold up a gRPC thread: about as long as
+/// the thread hop that they save.
+const LARGE_RANGE_KEYS: i64 = 256;
+const LARGE_RANGE_BYTES: i64 = 256 * 1024;
+
+/// Handlers of `etcdserverpb.KV`.
+#[derive(Debug)]
+pub struct KvService {
+    context: Arc<Context>,
+}
+
+impl KvService {
+    /// Over the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    /// Reads a validated range at the newest view; a large one on a reader thread.
+    async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        let views = &self.context.views;
+        let cost = range::estimate(&*views.load(), &request);
+        let mut response = if cost.keys <= LARGE_RANGE_KEYS && cost.bytes <= LARGE_RANGE_BYTES {
+            range::range_on_newest(views, &request).map_err(status)?
+        } else {
+            let (reply, pending) = Reply::channel();
+            self.context
+                .ports
+                .read
+                .tell(Read::Range(LargeRange { request, reply }))
+                .map_err(refused)?;
+            answered(pending).await?
+        };
+        self.context.complete(&mut response.header);
+        Ok(response)
+    }
+}
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for KvService {
+    type RangeStreamStream = range_stream::Chunks;
+
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        let request = request.into_inner();
+        validate::range(&request).map_err(status)?;
+        if !request.serializable {
+            self.context.linearize().await?;
+        }
+        self.read(request).await.map(Response::new)
+    }
+
+    async fn range_stream(&self, request: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let request = request.into_inner();
+        validate::range_stream(&request).map_err(status)?;
+        if !request.serializable {
+            self.context.linearize().await?;
+        }
+        Ok(Response::new(range_stream::Chunks::start(self.context.clone(), request)))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        let request = request.into_inner();
+        self.context.admit(quota::put_cost(&request))?;
+        validate::put(&request).map_err(status)?;
+        let request = InternalRaftRequest {
+            put: Some(request),
+            ..InternalRaftRequest::default()
+        };
+        match self.context.propose(request).await? {
+            ApplyReply::Put(mut response) => {
+                self.context.complete(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        validate::delete_range(&request).map_err(status)?;
+        let request = InternalRaftRequest {
+            delete_range: Some(request),
+            ..InternalRaftRequest::default()
+        };
+        match self.context.propose(request).await? {
+            ApplyReply::DeleteRange(mut response) => {
+                self.context.complete(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        let request = request.into_inner();
+        self.context.admit(quota::txn_cost(&request))?;
+        validate::txn(&request, self.context.limits.max_txn_ops).map_err(status)?;
+        if txn::is_read_only(&request) {
+            if !txn::is_serializable(&request) {
+                self.context.linearize().await?;
+            }
+            let mut response = txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
+            self.context.complete(&mut response.header);
+            return Ok(Response::new(response));
+        }
+        let request = InternalRaftRequest {
+            txn: Some(request),
+            ..InternalRaftRequest::default()
+        };
+        match self.context.propose(request).await? {
+            ApplyReply::Txn(mut response) => {
+                self.context.complete(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => Err(mismatched(&other)),
+        }
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let request = InternalRaftRequest {
+            compaction: Some(request.into_inner()),
+            ..InternalRaftRequest::default()
+        };
+        match self.context.propose(request).await? {
+            ApplyReply::Compact(mut response) => {
+                response.header = Some(self.context.header());
+                Ok(Response::new(response))
+            }
+            other => Err(mismatched(&other)),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! gRPC: one file per service. A handler validates, admits, sends to an actor (or reads the published view)
+//! and maps the reply; what is common to all calls happens once, in [`Grpc`].
+
+pub mod auth;
+pub mod cluster;
+pub mod context;
+pub mod kv;
+pub mod lease;
+pub mod maintenance;
+pub mod metrics;
+pub mod range_stream;
+pub mod watch;
+
+pub use context::Context;
+
+use bytes::Bytes;
+use context::status;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use metrics::{CallMetrics, CallType, Method};
+use rusd_proto::EtcdError;
+use rusd_proto::etcdserverpb::{
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tonic::Status;
+use tonic::body::Body;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tower_service::Service;
+use tracing::{debug, warn};
+
+/// What gRPC itself may add to a message beyond `--max-request-bytes` (G-10).
+pub const TRANSPORT_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// The services, and what every call goes through: the leader requirement (G-04), the client's API
+/// version (G-05), its deadline (G-13), the counters of section 4.5 and the slow-call log (G-12).
+pub struct Grpc<H: Health, R: ServerReflection> {
+    context: Arc<Context>,
+    kv: KvServer<kv::KvService>,
+    watch: WatchServer<watch::WatchService>,
+    lease: LeaseServer<lease::LeaseService>,
+    cluster: ClusterServer<cluster::ClusterService>,
+    maintenance: MaintenanceServer<maintenance::MaintenanceService>,
+    auth: AuthServer<auth::AuthService>,
+    health: HealthServer<H>,
+    reflection: ReflectionServers<R>,
+}
+
+/// Clients ask under the old package name or the new one.
+type ReflectionServers<R> = ServerReflectionServer<R>;
+
+impl<H: Health, R: ServerReflection> Clone for Grpc<H, R> {
+    fn clone(&self) -> Self {
+        Self {
+            context: self.context.clone(),
+            kv: self.kv.clone(),
+            watch: self.watch.clone(),
+            lease: self.lease.clone(),
+            cluster: self.cluster.clone(),
+            maintenance: self.maintenance.clone(),
+            auth: self.auth.clone(),
+            health: self.health.clone(),
+            reflection: self.reflection.clone(),
+        }
+    }
+}
+
+impl<H: Health, R: ServerReflection> Grpc<H, R> {
+    /// The services over one context.
+    pub fn new(
+        context: Arc<Context>,
+        watch: watch::WatchService,
+        health: HealthServer<H>,
+        reflection: ServerReflectionServer<R>,
+    ) -> Self {
+        let limit = context.limits.max_request_bytes + TRANSPORT_OVERHEAD_BYTES;
+        macro_rules! server {
+            ($server:ident, $service:expr) => {
+                $server::new($service)
+                    .max_decoding_message_size(limit)
+                    .max_encoding_message_size(i32::MAX as usize)
+            };
+        }
+        Self {
+            kv: server!(KvServer, kv::KvService::new(context.clone())),
+            watch: server!(WatchServer, watch),
+            lease: server!(LeaseServer, lease::LeaseService::new(context.clone())),
+            cluster: server!(ClusterServer, cluster::ClusterService::new(context.clone())),
+            maintenance: server!(MaintenanceServer, maintenance::MaintenanceService::new(context.clone())),
+            auth: server!(AuthServer, auth::AuthService::new(context.clone())),
+            health,
+            reflection,
+            context,
+        }
+    }
+
+    /// Answers one call.
+    pub fn call(&mut self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+        let Some(method) = metrics::method(request.uri().path()) else {
+            return self.call_uncounted(request);
+        };
+        let call = method.start();
+        if let Err(error) = self.check_metadata(&request, method) {
+            return Box::pin(std::future::ready(call.finish(status(error).into_http())));
+        }
+        let deadline = deadline(&request);
+        let response = self.dispatch(method, request);
+        let slow_after = self.context.limits.warning_unary_request;
+        Box::pin(async move {
+            let response = match deadline {
+                None => response.await,
+                Some(timeout) if method.kind == CallType::Unary => {
+                    match tokio::time::timeout(timeout, response).await {
+                        Ok(response) => response,
+                        Err(_) => Ok(Status::deadline_exceeded("context deadline exceeded").into_http()),
+                    }
+                }
+                Some(_) => response.await,
+            };
+            let Ok(response) = response;
+            let response = as_grpc_go_says(response);
+            warn_if_slow(method, &call, slow_after);
+            call.finish(response)
+        })
+    }
+
+    fn dispatch(&mut self, method: &'static Method, request: Request<Incoming>) -> Answer {
+        match method.service {
+            "etcdserverpb.KV" => boxed(self.kv.call(request)),
+            "etcdserverpb.Watch" => boxed(self.watch.call(request)),
+            "etcdserverpb.Lease" => boxed(self.lease.call(request)),
+            "etcdserverpb.Cluster" => boxed(self.cluster.call(request)),
+            "etcdserverpb.Maintenance" => boxed(self.maintenance.call(request)),
+            _ => boxed(self.auth.call(request)),
+        }
+    }
+
+    /// Calls that etcd's dashboards do not count: health, reflection, and what does not exist.
+    fn call_uncounted(&mut self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+        let path = request.uri().path();
+        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let answer = match service {
+            "grpc.health.v1.Health" => boxed(self.health.call(request)),
+            "grpc.reflection.v1.ServerReflection" => boxed(self.reflection.call(request)),
+            _ => {
+                let known = metrics::is_service(service);
+                let rpc = path.rsplit('/').next().unwrap_or_default();
+                let text = if known {
+                    format!("unknown method {rpc} for service {service}")
+                } else {
+                    format!("unknown service {service}")
+                };
+                Box::pin(std::future::ready(Ok(Status::unimplemented(text).into_http())))
+            }
+        };
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            response
+        })
+    }
+
+    fn check_metadata(&self, request: &Request<Incoming>, method: &'static Method) -> Result<(), EtcdError> {
+        let headers = request.headers();
+        let api_version = match headers.get("client-api-version") {
+            None => "unknown",
+            Some(version) => std::str::from_utf8(version.as_bytes())
+                .map_err(|_| EtcdError::InvalidClientApiVersion)?,
+        };
+        metrics::count_client_request(method, api_version);
+        let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        if requires_leader && self.context.raft.leader().is_none() {
+            return Err(EtcdError::NoLeader);
+        }
+        Ok(())
+    }
+}
+
+type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+fn boxed<F>(future: F) -> Answer
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    Box::pin(future)
+}
+
+/// The client's own deadline, from the `grpc-timeout` header: up to eight digits and a unit.
+fn deadline<B>(request: &Request<B>) -> Option<Duration> {
+    let value = request.headers().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 60 * 60),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+/// tonic refuses an oversized message with OutOfRange; gRPC servers in Go with ResourceExhausted, and
+/// clients know them by that code and text (G-10).
+fn as_grpc_go_says(mut response: Response<Body>) -> Response<Body> {
+    const OUT_OF_RANGE: &str = "11";
+    let headers = response.headers_mut();
+    if headers.get("grpc-status").is_none_or(|code| code != OUT_OF_RANGE) {
+        return response;
+    }
+    let Some(text) = headers.get("grpc-message").and_then(|m| m.to_str().ok()) else {
+        return response;
+    };
+    if !text.contains("message%20length%20too%20large") && !text.contains("message length too large") {
+        return response;
+    }
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| part.len() > 2)
+        .map(str::to_owned);
+    let (found, limit) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")).into_http()
+}
+
+fn warn_if_slow(method: &'static Method, call: &CallMetrics, slow_after: Duration) {
+    if method.kind != CallType::Unary || slow_after.is_zero() {
+        return;
+    }
+    let took: Duration = Instant::now().saturating_duration_since(call.started);
+    if took > slow_after {
+        warn!(
+            method = method.path,
+            took_ms = took.as_millis() as u64,
+            expected_ms = slow_after.as_millis() as u64,
+            "request took too long"
+        );
+    } else {
+        debug!(method = method.path, took_us = took.as_micros() as u64, "request served");
+    }
+}
+
+/// Whether a request is gRPC, by its content type.
+pub fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.version() == http::Version::HTTP_2
+        && request
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .map(HeaderValue::as_bytes)
+            .is_some_and(|value| value.starts_with(b"application/grpc"))
+}
+
+/// Copies out of a network buffer: a stored slice of it would keep the whole buffer alive.
+pub fn detached(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_timeout(value: &str) -> Option<Duration> {
+        let request = Request::builder().header("grpc-timeout", value).body(()).ok()?;
+        deadline(&request)
+    }
+
+    #[test]
+    fn g_13_deadlines_are_read_in_every_unit() {
+        assert_eq!(with_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(with_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(with_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(with_timeout("7n"), Some(Duration::from_nanos(7)));
+        for bad in ["", "S", "5", "5x", "-1S", "123456789S", "5\u{e9}"] {
+            assert_eq!(with_timeout(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn g_10_an_oversized_message_is_refused_as_grpc_servers_in_go_do() {
+        let status = Status::out_of_range(
+            "Error, decoded message length too large: found 2097200 bytes, the limit is: 2097152 bytes",
+        );
+        let response = as_grpc_go_says(status.into_http());
+        let status = Status::from_header_map(response.headers());
+        assert_eq!(
+            status.map(|s| (s.code(), s.message().to_owned())),
+            Some((
+                tonic::Code::ResourceExhausted,
+                "grpc: received message larger than max (2097200 vs. 2097152)".to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn g_10_other_out_of_range_errors_pass_unchanged() {
+        let response = as_grpc_go_says(status(EtcdError::Compacted).into_http());
+        let status = Status::from_header_map(response.headers());
+        assert_eq!(status.map(|s| s.code()), Some(tonic::Code::OutOfRange));
+    }
+}
