@@ -86,6 +86,14 @@ etcd_errors! {
     LeaseExists = FailedPrecondition, "etcdserver: lease already exists";
     /// A member id that is not in the cluster.
     MemberNotFound = NotFound, "etcdserver: member not found";
+    /// A member id that is taken.
+    MemberIdExists = FailedPrecondition, "etcdserver: member ID already exist";
+    /// A peer URL that another member has.
+    PeerUrlsExist = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    /// Promotion of a member that votes already.
+    MemberNotLearner = FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// More learners than `--max-learners`.
+    TooManyLearners = FailedPrecondition, "etcdserver: too many learner members in cluster";
     /// MoveLeader asked of a member that does not lead.
     NotLeader = FailedPrecondition, "etcdserver: not leader";
     /// MoveLeader to something that cannot lead.

@@ -1,0 +1,112 @@
+//! Replies and failures, kept apart by type.
+
+use rusd_proto::EtcdError;
+use rusd_storage::StorageError;
+use rusd_storage::engine::EngineError;
+use thiserror::Error;
+
+/// Why a request on keys did not succeed.
+#[derive(Debug, Error)]
+pub enum KvError {
+    /// The answer: every member gives the same one.
+    #[error(transparent)]
+    Reply(#[from] EtcdError),
+    /// No answer: the storage of this member failed, or the view that was read is too old.
+    #[error(transparent)]
+    Storage(StorageError),
+}
+
+impl From<StorageError> for KvError {
+    fn from(error: StorageError) -> Self {
+        match error.reply() {
+            Some(reply) => Self::Reply(reply),
+            None => Self::Storage(error),
+        }
+    }
+}
+
+impl KvError {
+    /// Whether the same read on a newer view may succeed.
+    pub fn is_superseded(&self) -> bool {
+        matches!(self, Self::Storage(StorageError::Superseded))
+    }
+
+    /// The reply that a reader of a published view gives.
+    ///
+    /// A superseded view means that compaction has passed the revision that was asked for. Anything else
+    /// that is not a reply is a failed disk or a broken invariant, after which nothing this process answers
+    /// can be trusted.
+    ///
+    /// # Panics
+    ///
+    /// On a local failure: the process ends, and restart recovers from disk.
+    #[allow(clippy::panic)]
+    pub fn into_reply(self) -> EtcdError {
+        match self {
+            Self::Reply(reply) => reply,
+            Self::Storage(StorageError::Superseded) => EtcdError::Compacted,
+            Self::Storage(error) => panic!("storage failed while reading keys: {error}"),
+        }
+    }
+}
+
+/// Why this member cannot go on applying the log. Always fatal.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The storage failed.
+    #[error("storage failed while applying entry {index}: {error}")]
+    Storage {
+        /// The entry that was being applied; 0 outside of one.
+        index: u64,
+        /// What happened.
+        error: StorageError,
+    },
+    /// The entry is not in the encoding this log is written in.
+    #[error("log entry {index} cannot be decoded: {reason}")]
+    Undecodable {
+        /// The entry.
+        index: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The entry asks for something this version does not know, so that skipping it would part this member
+    /// from the others.
+    #[error(
+        "log entry {index} holds a request that this version of rusd does not know: {kind}; \
+         the log comes from a newer or a different server"
+    )]
+    UnknownRequest {
+        /// The entry.
+        index: u64,
+        /// The name of the request, or its field number.
+        kind: String,
+    },
+    /// The log skips entries.
+    #[error("log entry {index} follows entry {applied}: entries in between are missing")]
+    Gap {
+        /// The entry that came.
+        index: u64,
+        /// The last one applied.
+        applied: u64,
+    },
+    /// A stored record outside the keys is not what this code wrote.
+    #[error("damaged record in the {tree} tree: {reason}")]
+    Damaged {
+        /// The tree it lies in.
+        tree: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<EngineError> for StateError {
+    fn from(error: EngineError) -> Self {
+        StateError::from(StorageError::from(error))
+    }
+}
+
+impl From<StorageError> for StateError {
+    fn from(error: StorageError) -> Self {
+        StateError::Storage { index: 0, error }
+    }
+}

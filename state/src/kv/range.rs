@@ -1,0 +1,376 @@
+//! Range: keys and values, counts, sorted and filtered.
+//!
+//! Three ways through, chosen by what the request needs:
+//!
+//! | request | cost |
+//! |---|---|
+//! | one key, or key order with a limit | O(log n + limit); `count` comes from the index |
+//! | filters, or order by version or revision | walks the index of the range; reads only records it returns |
+//! | order by value | reads every record of the range, keeps at most twice the limit |
+//!
+//! Stored records are already the marshalled `KeyValue` of the reply and are passed on as they are.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use prost::Message;
+use rusd_proto::EtcdError;
+use rusd_proto::etcdserverpb as pb;
+use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use rusd_proto::mvccpb::KeyValue;
+use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, Views};
+
+use super::header;
+pub use super::stream::Pager;
+use crate::error::KvError;
+
+/// How often a read starts over on a newer view before it registers its revision, which cannot fail for long.
+const OPTIMISTIC_READS: usize = 3;
+/// A sorted read with a limit cuts its candidates back to the limit whenever they have doubled, but not below this.
+const MIN_CANDIDATES_BEFORE_CUT: usize = 256;
+
+/// What a request selects, before the header is put on.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Marshalled `KeyValue`s.
+    pub kvs: Vec<Bytes>,
+    /// Whether the limit cut something off.
+    pub more: bool,
+}
+
+/// Answers a Range from what `reader` sees. The header's revision is the newest one, whatever revision was
+/// asked for (KV-R04).
+pub fn range(reader: &impl ReadAt, request: &pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
+    let at = request.revision;
+    check_revision(reader, at)?;
+    let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
+    let mut response = pb::RangeResponse {
+        header: header(reader.revision()),
+        ..pb::RangeResponse::default()
+    };
+    if request.count_only {
+        response.count = reader.count(&keys, at)?;
+        return Ok(response);
+    }
+    let page = if is_plain(request) {
+        first_page(reader, &keys, request, limit(request), None)?
+    } else {
+        Selection::new(request).run(reader, &keys)?
+    };
+    // A page that holds every key of the range needs no second look at the index.
+    response.count = if page.more || has_revision_filters(request) {
+        reader.count(&keys, at)?
+    } else {
+        page.kvs.len() as i64
+    };
+    response.more = page.more;
+    response.kvs = page.kvs;
+    Ok(response)
+}
+
+/// Answers a Range from the newest published view.
+///
+/// # Panics
+///
+/// On a local failure, as [`KvError::into_reply`].
+pub fn range_on_newest(views: &Views, request: &pb::RangeRequest) -> Result<pb::RangeResponse, EtcdError> {
+    on_newest(views, request.revision, |view| range(view, request))
+}
+
+/// Runs a read on the newest view, and again on a newer one if compaction overtook it.
+pub(crate) fn on_newest<T>(
+    views: &Views,
+    at: i64,
+    read: impl Fn(&rusd_storage::ReadView) -> Result<T, KvError>,
+) -> Result<T, EtcdError> {
+    for _ in 0..OPTIMISTIC_READS {
+        match read(&views.load()) {
+            Err(error) if error.is_superseded() => continue,
+            result => return result.map_err(KvError::into_reply),
+        }
+    }
+    loop {
+        let view = views.load();
+        // Compaction took another step between the load and the registration: the next view knows of it.
+        if let Ok(_guard) = view.register(at) {
+            return read(&view).map_err(KvError::into_reply);
+        }
+    }
+}
+
+/// How many keys a Range would touch: decides where it is answered. Exact at the newest revision, an
+/// estimate at others.
+pub fn estimated_keys(reader: &impl ReadAt, request: &pb::RangeRequest) -> i64 {
+    estimate(reader, request).keys
+}
+
+/// What a Range would cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Keys it would touch in the index.
+    pub keys: i64,
+    /// Bytes of records it would read.
+    pub bytes: i64,
+}
+
+/// What a Range would cost, without reading anything.
+pub fn estimate(reader: &impl ReadAt, request: &pb::RangeRequest) -> Cost {
+    if request.count_only {
+        return Cost { keys: 1, bytes: 0 };
+    }
+    let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
+    let whole = reader.estimate(&keys);
+    let (keys, bytes) = (saturate(whole.keys), saturate(whole.bytes));
+    let returned = match limit(request) {
+        Some(limit) => keys.min(limit),
+        None => keys,
+    };
+    let touched = if is_plain(request) { returned } else { keys };
+    let by_value = request.sort_target == SortTarget::Value as i32;
+    let bytes = if request.keys_only && !by_value {
+        0
+    } else if by_value || returned == keys {
+        bytes
+    } else {
+        (i128::from(bytes) * i128::from(returned) / i128::from(keys.max(1))) as i64
+    };
+    Cost { keys: touched, bytes }
+}
+
+fn saturate(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// KV-R03. Storage checks it too, but not for a range that cannot hold a key.
+pub(crate) fn check_revision(reader: &impl ReadAt, at: i64) -> Result<(), EtcdError> {
+    if at > reader.revision() {
+        Err(EtcdError::FutureRevision)
+    } else if at > 0 && at < reader.compacted_revision() {
+        Err(EtcdError::Compacted)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the order asked for is the one the index has (KV-S02).
+pub(crate) fn is_default_order(request: &pb::RangeRequest) -> bool {
+    request.sort_order == SortOrder::None as i32
+        || (request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32)
+}
+
+/// Whether min/max revisions are given (KV-R09).
+pub(crate) fn has_revision_filters(request: &pb::RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+/// Key order, nothing filtered out.
+fn is_plain(request: &pb::RangeRequest) -> bool {
+    request.sort_target == SortTarget::Key as i32 && is_default_order(request) && !has_revision_filters(request)
+}
+
+/// KV-R02: zero and below mean no limit.
+fn limit(request: &pb::RangeRequest) -> Option<i64> {
+    Some(request.limit).filter(|&limit| limit > 0)
+}
+
+/// Reads in key order from the start of `keys`. Puts the last key of the page into `last_key`.
+pub(crate) fn first_page(
+    reader: &impl ReadAt,
+    keys: &KeyRange,
+    request: &pb::RangeRequest,
+    limit: Option<i64>,
+    mut last_key: Option<&mut Vec<u8>>,
+) -> Result<Page, KvError> {
+    let at = request.revision;
+    let mut page = Page::default();
+    if let KeyRange::One(key) = keys {
+        if let Some(meta) = reader.get(key, at)? {
+            page.kvs = vec![if request.keys_only {
+                key_only(key, &meta)
+            } else {
+                reader.record(meta.mod_revision, at)?.bytes
+            }];
+        }
+        return Ok(page);
+    }
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut failure = None;
+    reader.walk(keys, at, &mut |key, meta| {
+        if page.kvs.len() == limit {
+            page.more = true;
+            return ControlFlow::Break(());
+        }
+        let kv = if request.keys_only {
+            key_only(key, meta)
+        } else {
+            match reader.record(meta.mod_revision, at) {
+                Ok(record) => record.bytes,
+                Err(error) => {
+                    failure = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+        };
+        page.kvs.push(kv);
+        if let Some(last_key) = &mut last_key {
+            last_key.clear();
+            last_key.extend_from_slice(key);
+        }
+        ControlFlow::Continue(())
+    })?;
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(page),
+    }
+}
+
+/// KV-R07: what the index knows about a key. The lease is not among it.
+fn key_only(key: &[u8], meta: &KeyMeta) -> Bytes {
+    let kv = KeyValue {
+        key: Bytes::copy_from_slice(key),
+        create_revision: meta.create_revision,
+        mod_revision: meta.mod_revision.main,
+        version: meta.version,
+        ..KeyValue::default()
+    };
+    kv.encode_to_vec().into()
+}
+
+fn without_value(record: &Record) -> Result<Bytes, KvError> {
+    let mut kv = record.decode()?;
+    kv.value = Bytes::new();
+    Ok(kv.encode_to_vec().into())
+}
+
+/// A key that passed the filters, with what it is sorted by.
+struct Candidate {
+    rank: i64,
+    value: Bytes,
+    meta: KeyMeta,
+    /// Only for keys_only, which is answered from the index.
+    key: Bytes,
+    /// Only when sorted by value.
+    record: Option<Record>,
+}
+
+/// A Range that is filtered, or in another order than the index (KV-R05, KV-R09).
+struct Selection<'a> {
+    request: &'a pb::RangeRequest,
+    target: SortTarget,
+    descending: bool,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(request: &'a pb::RangeRequest) -> Self {
+        Self {
+            request,
+            target: SortTarget::try_from(request.sort_target).unwrap_or_default(),
+            descending: request.sort_order == SortOrder::Descend as i32,
+            candidates: Vec::new(),
+        }
+    }
+
+    fn run(mut self, reader: &impl ReadAt, keys: &KeyRange) -> Result<Page, KvError> {
+        let request = self.request;
+        let at = request.revision;
+        let keep = limit(request).map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        // As etcd does: without an explicit order (and without filters) the limit is taken in key order, one
+        // key beyond it for `more`, and what is left is sorted.
+        let stop_after = if is_default_order(request) && (!has_revision_filters(request) || self.target == SortTarget::Key) {
+            keep.saturating_add(1)
+        } else {
+            usize::MAX
+        };
+        let cut_at = keep.saturating_mul(2).max(MIN_CANDIDATES_BEFORE_CUT);
+        let mut passed: usize = 0;
+        let mut failure = None;
+        reader.walk(keys, at, &mut |key, meta| {
+            if !self.passes(meta) {
+                return ControlFlow::Continue(());
+            }
+            passed += 1;
+            match self.candidate(reader, key, meta, passed) {
+                Ok(candidate) => self.candidates.push(candidate),
+                Err(error) => {
+                    failure = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            if passed == stop_after {
+                return ControlFlow::Break(());
+            }
+            if self.candidates.len() >= cut_at {
+                self.sort();
+                self.candidates.truncate(keep);
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.sort();
+        self.candidates.truncate(keep);
+        let kvs: Result<Vec<Bytes>, KvError> = self.candidates.iter().map(|c| self.materialise(reader, c)).collect();
+        Ok(Page {
+            kvs: kvs?,
+            more: passed > keep,
+        })
+    }
+
+    fn passes(&self, meta: &KeyMeta) -> bool {
+        let request = self.request;
+        let (created, modified) = (meta.create_revision, meta.mod_revision.main);
+        (request.max_mod_revision == 0 || modified <= request.max_mod_revision)
+            && (request.min_mod_revision == 0 || modified >= request.min_mod_revision)
+            && (request.max_create_revision == 0 || created <= request.max_create_revision)
+            && (request.min_create_revision == 0 || created >= request.min_create_revision)
+    }
+
+    /// `nth` is the candidate's place in key order.
+    fn candidate(&self, reader: &impl ReadAt, key: &[u8], meta: &KeyMeta, nth: usize) -> Result<Candidate, KvError> {
+        let mut candidate = Candidate {
+            rank: 0,
+            value: Bytes::new(),
+            meta: *meta,
+            key: Bytes::new(),
+            record: None,
+        };
+        match self.target {
+            SortTarget::Key => candidate.rank = nth as i64,
+            SortTarget::Version => candidate.rank = meta.version,
+            SortTarget::Create => candidate.rank = meta.create_revision,
+            SortTarget::Mod => candidate.rank = meta.mod_revision.main,
+            SortTarget::Value => {
+                let record = reader.record(meta.mod_revision, self.request.revision)?;
+                candidate.value = record.value()?;
+                candidate.record = Some(record);
+            }
+        }
+        if self.request.keys_only && self.target != SortTarget::Value {
+            candidate.key = Bytes::copy_from_slice(key);
+        }
+        Ok(candidate)
+    }
+
+    /// Stable: keys that compare equal stay in key order, in both directions.
+    fn sort(&mut self) {
+        let descending = self.descending;
+        self.candidates.sort_by(|a, b| {
+            let (a, b) = if descending { (b, a) } else { (a, b) };
+            a.rank.cmp(&b.rank).then_with(|| a.value.cmp(&b.value))
+        });
+    }
+
+    fn materialise(&self, reader: &impl ReadAt, candidate: &Candidate) -> Result<Bytes, KvError> {
+        match &candidate.record {
+            Some(record) if self.request.keys_only => without_value(record),
+            Some(record) => Ok(record.bytes.clone()),
+            None if self.request.keys_only => Ok(key_only(&candidate.key, &candidate.meta)),
+            None => Ok(reader.record(candidate.meta.mod_revision, self.request.revision)?.bytes),
+        }
+    }
+}
