@@ -222,14 +222,12 @@ impl KeyIndex {
     pub(crate) fn compact(&mut self, limit: i64, removed_max: usize) -> Vec<Removed> {
         let pasts = &self.view.shared.pasts;
         let mut removed = Vec::new();
-        // Visits that remove nothing come from bounds that are too small; they cost, so they are bounded as well.
-        let mut visits_left = removed_max.saturating_mul(4);
-        self.view.tree.sweep(limit, &mut |_, slot| {
+        // Leaves in which nothing is removed after all (their bound was too small) cost as well.
+        self.view.tree.sweep(limit, removed_max, &mut |_, slot| {
             let budget = removed_max.saturating_sub(removed.len());
-            if budget == 0 || visits_left == 0 {
+            if budget == 0 {
                 return Fate::Stop;
             }
-            visits_left -= 1;
             let pruned = pasts.prune(slot, limit, budget, &mut removed);
             slot.past = pruned.past;
             if pruned.gone {

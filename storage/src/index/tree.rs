@@ -8,7 +8,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use super::node::{Child, Delta, Inner, Leaf, Node, Slot, Summary};
+use super::node::{Child, Delta, Inner, Leaf, NEVER, Node, Slot, Summary};
 use super::packed::separator;
 use crate::key_range::KeyRange;
 
@@ -148,11 +148,21 @@ impl Tree {
     }
 
     /// Visits the slots that may hold something a compaction at `limit` removes, skipping every subtree in which
-    /// none does, until the visitor stops it.
-    pub(super) fn sweep(&mut self, limit: i64, visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate) {
+    /// none does, until the visitor stops it or `leaves_max` leaves are done.
+    pub(super) fn sweep(
+        &mut self,
+        limit: i64,
+        leaves_max: usize,
+        visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
+    ) {
         if self.summary.garbage_since <= limit {
-            let mut key = Vec::new();
-            let _ = sweep_node(&mut self.root, limit, &mut key, visit);
+            let mut sweep = Sweep {
+                limit,
+                leaves_left: leaves_max,
+                key: Vec::new(),
+                visit,
+            };
+            let _ = sweep.node(&mut self.root);
             self.after_removal();
         }
     }
@@ -324,57 +334,64 @@ fn walk_node(
     ControlFlow::Continue(())
 }
 
-fn sweep_node(
-    node: &mut Arc<Node>,
+/// A sweep under way.
+struct Sweep<'a> {
     limit: i64,
-    key: &mut Vec<u8>,
-    visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
-) -> ControlFlow<()> {
-    match Arc::make_mut(node) {
-        Node::Leaf(leaf) => sweep_leaf(leaf, key, visit),
-        Node::Inner(inner) => {
-            let mut flow = ControlFlow::Continue(());
-            for child in &mut inner.children {
-                if child.summary.garbage_since > limit {
-                    continue;
-                }
-                flow = sweep_node(&mut child.node, limit, key, visit);
-                child.summary = child.node.summary();
-                if flow.is_break() {
-                    break;
-                }
-            }
-            inner.tidy();
-            flow
-        }
-    }
+    leaves_left: usize,
+    key: Vec<u8>,
+    visit: &'a mut dyn FnMut(&[u8], &mut Slot) -> Fate,
 }
 
-fn sweep_leaf(
-    leaf: &mut Leaf,
-    key: &mut Vec<u8>,
-    visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
-) -> ControlFlow<()> {
-    let mut garbage_since = super::node::NEVER;
-    let mut at = 0;
-    while at < leaf.slots.len() {
-        if !leaf.slots[at].may_hold_garbage() {
-            at += 1;
-            continue;
-        }
-        leaf.keys.read(at, key);
-        match visit(key, &mut leaf.slots[at]) {
-            Fate::Keep(since) => {
-                garbage_since = garbage_since.min(since);
-                at += 1;
+impl Sweep<'_> {
+    fn node(&mut self, node: &mut Arc<Node>) -> ControlFlow<()> {
+        match Arc::make_mut(node) {
+            Node::Leaf(leaf) => self.leaf(leaf),
+            Node::Inner(inner) => {
+                let mut flow = ControlFlow::Continue(());
+                for child in &mut inner.children {
+                    if child.summary.garbage_since > self.limit {
+                        continue;
+                    }
+                    flow = self.node(&mut child.node);
+                    child.summary = child.node.summary();
+                    if flow.is_break() {
+                        break;
+                    }
+                }
+                inner.tidy();
+                flow
             }
-            Fate::Remove => leaf.remove(at),
-            // The rest of the leaf was not looked at: its bound stays as it was.
-            Fate::Stop => return ControlFlow::Break(()),
         }
     }
-    leaf.garbage_since = garbage_since;
-    ControlFlow::Continue(())
+
+    fn leaf(&mut self, leaf: &mut Leaf) -> ControlFlow<()> {
+        let mut garbage_since = NEVER;
+        let mut at = 0;
+        while at < leaf.slots.len() {
+            if !leaf.slots[at].may_hold_garbage() {
+                at += 1;
+                continue;
+            }
+            leaf.keys.read(at, &mut self.key);
+            match (self.visit)(&self.key, &mut leaf.slots[at]) {
+                Fate::Keep(since) => {
+                    garbage_since = garbage_since.min(since);
+                    at += 1;
+                }
+                Fate::Remove => leaf.remove(at),
+                // The rest of the leaf was not looked at: its bound stays as it was.
+                Fate::Stop => return ControlFlow::Break(()),
+            }
+        }
+        // A leaf that was done has its exact bound, so that every sweep gets further than the one before.
+        leaf.garbage_since = garbage_since;
+        self.leaves_left = self.leaves_left.saturating_sub(1);
+        if self.leaves_left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
 }
 
 fn node_heap_bytes(node: &Node) -> usize {
@@ -470,7 +487,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::node::NEVER;
     use super::*;
 
     fn slot(main: i64, alive: bool) -> Slot {
@@ -541,7 +557,7 @@ mod tests {
                     }
                     Step::Sweep(limit, mut budget) => {
                         // Removes tombstones up to the limit, as many as the budget allows.
-                        tree.sweep(limit, &mut |key, slot| {
+                        tree.sweep(limit, usize::MAX, &mut |key, slot| {
                             if slot.main > limit {
                                 return Fate::Keep(slot.main);
                             }
