@@ -104,7 +104,7 @@ func (r *Renderer) number(m protoreflect.Message, f protoreflect.FieldDescriptor
 		granted := m.Descriptor().Fields().ByName("grantedTTL")
 		if granted != nil {
 			left, full := int64(value), m.Get(granted).Int()
-			if left > 0 && left <= full && left >= full-2 {
+			if left > 0 && left <= full && left >= full-2-full/50 {
 				return "NEARLY-GRANTED"
 			}
 		}
