@@ -26,8 +26,15 @@
 //! | `memory` | `memory.rs` | tests and the simulator, with injected faults |
 
 mod batch;
+mod dir;
 mod error;
+mod files;
+mod format;
 mod memory;
+mod opening;
+mod packed;
+mod redb;
+mod sled;
 mod tree;
 
 use std::ops::ControlFlow;
@@ -37,8 +44,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use batch::{Op, WriteBatch};
+pub use dir::{EngineDir, Retired, Rewrite};
 pub use error::EngineError;
 pub use memory::{Faults, Memory};
+pub use opening::opening;
+pub use packed::Packed;
 pub use tree::Tree;
 
 /// The order in which a scan visits keys.
@@ -118,20 +128,31 @@ impl std::str::FromStr for EngineKind {
 }
 
 /// What an engine is opened with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Which engine.
     pub kind: EngineKind,
-    /// How much memory its cache may take.
+    /// How much memory its cache may take. It takes what the data needs, up to
+    /// this.
     pub cache_bytes: u64,
+}
+
+impl EngineOptions {
+    /// An engine with the cache that suits it: sled's should hold all data,
+    /// since it does not keep to a smaller one; redb does well with little.
+    pub fn new(kind: EngineKind) -> Self {
+        let cache_bytes = match kind {
+            EngineKind::Sled => 1 << 30,
+            EngineKind::Redb => 96 << 20,
+            EngineKind::Memory => 0,
+        };
+        Self { kind, cache_bytes }
+    }
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self {
-            kind: EngineKind::default(),
-            cache_bytes: 256 << 20,
-        }
+        Self::new(EngineKind::default())
     }
 }
 
@@ -187,13 +208,43 @@ pub trait Engine: Send + Sync + 'static {
 
 /// Opens the engine in `dir`, creating both if they are absent.
 pub fn open(dir: &Path, options: &EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    let _ = dir;
-    match options.kind {
-        EngineKind::Memory => Ok(Arc::new(Memory::new())),
-        EngineKind::Sled | EngineKind::Redb => Err(EngineError::fatal(
-            options.kind.name(),
-            dir,
-            "this build has no such engine",
-        )),
+    let name = options.kind.name();
+    std::fs::create_dir_all(dir).map_err(|error| EngineError::io(name, dir, "create", &error))?;
+    let exists = format::check(dir, options.kind)?;
+    let engine = open_files(dir, options, exists)?;
+    if !exists {
+        format::mark(dir, options.kind)?;
     }
+    Ok(engine)
+}
+
+/// Opens the engine that has to be in `dir`; if it is not, it is to be rebuilt.
+pub fn open_existing(dir: &Path, options: &EngineOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    if !format::check(dir, options.kind)? {
+        let reason = "its format mark is missing";
+        return Err(EngineError::rebuild(options.kind.name(), dir, reason));
+    }
+    open_files(dir, options, true)
+}
+
+/// Removes a closed engine and all its data.
+pub fn destroy(dir: &Path) -> Result<(), EngineError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io("engine directory", dir, "remove", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_files(
+    dir: &Path,
+    options: &EngineOptions,
+    exists: bool,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(match options.kind {
+        EngineKind::Sled => Arc::new(Packed::new(sled::Sled::open(dir, options, exists)?, dir)),
+        EngineKind::Redb => Arc::new(Packed::new(redb::Redb::open(dir, options, exists)?, dir)),
+        EngineKind::Memory => Arc::new(Memory::new()),
+    })
 }

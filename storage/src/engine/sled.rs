@@ -1,0 +1,432 @@
+//! sled 0.34 as an engine; the only file that names it.
+//!
+//! sled is fast while the data fits in its cache and has sharp edges. Each is
+//! blunted here:
+//!
+//! - A batch is atomic within one tree only, so there is one tree.
+//! - `flush` writes but does not sync, so `persist` flushes and then syncs the
+//!   log file through a descriptor of its own. The timer that flushes is off.
+//! - Files it creates are not synced, so all of them are, after every open.
+//! - A page above a quarter of a segment becomes a file that may never go away.
+//!   A page is rewritten as a whole and may hold some thirty entries, so values
+//!   are stored in chunks of at most [`CHUNK_BYTES`].
+//! - Damage may show as a panic, on a thread of its own even, so it is opened
+//!   where a panic is caught ([`opening`](super::opening)).
+//! - Memory beyond `cache_capacity` is not bounded when the working set is
+//!   larger, and files only grow; rewriting into a new directory
+//!   ([`EngineDir`](super::EngineDir)) gives both back.
+//! - A batch has a fixed price of two small writes, tens of microseconds, and
+//!   stops readers while it is applied: batches should be neither tiny nor
+//!   huge (64 KiB to a few MiB).
+//!
+//! Chunks:
+//!
+//! ```text
+//!   key                    -> first chunk
+//!   0xff ++ key ++ u32 BE  -> chunk 1, 2, ...
+//! ```
+//!
+//! No tree has the prefix 0xff. Which keys have more than one chunk is kept in
+//! memory; a batch that changes any of those excludes readers while it runs, so
+//! that nobody sees chunks of two different values.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::sled::{Db, IVec};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use super::opening::caught;
+use super::{
+    Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
+    WriteBatch, files,
+};
+
+const NAME: &str = "sled";
+
+/// The unit in which the log grows and is reused. A page is kept inside the log
+/// up to a quarter of it.
+const SEGMENT_BYTES: usize = 1 << 20;
+
+/// Values are cut into pieces of this size. A leaf is split beyond 16 entries
+/// and may before that take a few from a neighbour: 30 fit in a quarter segment.
+pub const CHUNK_BYTES: usize = 8 << 10;
+
+/// What all chunk keys start with.
+const CHUNK_PREFIX: u8 = 0xff;
+
+/// Chunk keys end in the number of the chunk.
+const CHUNK_NUMBER_BYTES: usize = 4;
+
+/// A scan reads one record, then four, ... up to this many under one lock.
+const SCAN_PAGE_RECORDS: usize = 256;
+
+/// A directory that was just closed may stay locked until a thread of sled has
+/// finished a write; this is how long an open waits for it.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+struct State {
+    db: Db,
+    /// A descriptor of our own of the log file, to sync it.
+    log: Arc<File>,
+    /// Keys with more than one chunk, and how many more.
+    chunked: HashMap<Bytes, u32>,
+}
+
+/// A sled database in a directory.
+pub struct Sled {
+    dir: PathBuf,
+    /// `None` once closed.
+    state: RwLock<Option<State>>,
+    /// Writers take turns without keeping readers out.
+    writer: Mutex<()>,
+}
+
+fn chunk_key(key: &[u8], number: u32) -> Vec<u8> {
+    let mut chunk = Vec::with_capacity(1 + key.len() + CHUNK_NUMBER_BYTES);
+    chunk.push(CHUNK_PREFIX);
+    chunk.extend_from_slice(key);
+    chunk.extend_from_slice(&number.to_be_bytes());
+    chunk
+}
+
+/// The opposite of [`chunk_key`].
+fn parse_chunk_key(chunk: &[u8]) -> Option<(&[u8], u32)> {
+    let (key, number) = chunk.split_last_chunk::<CHUNK_NUMBER_BYTES>()?;
+    let key = key.strip_prefix(&[CHUNK_PREFIX])?;
+    Some((key, u32::from_be_bytes(*number)))
+}
+
+/// How many chunks follow the first one.
+fn further_chunks(value_len: usize) -> u32 {
+    (value_len.saturating_sub(1) / CHUNK_BYTES) as u32
+}
+
+fn error(dir: &Path, action: &str, error: &sled::Error) -> EngineError {
+    match error {
+        sled::Error::Io(error) => EngineError::io(NAME, dir, action, error),
+        sled::Error::Corruption { .. } | sled::Error::CollectionNotFound(_) => {
+            EngineError::rebuild(NAME, dir, format!("{action}: {error}"))
+        }
+        other => EngineError::fatal(NAME, dir, format!("{action}: {other}")),
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error)
+        if error.kind() == io::ErrorKind::Other && error.to_string().contains("acquire lock"))
+}
+
+/// Opens the database, waiting a little if it is still locked.
+fn open_db(config: &sled::Config) -> sled::Result<Db> {
+    let start = Instant::now();
+    loop {
+        match config.open() {
+            Err(error) if is_locked(&error) && start.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn load_chunked(db: &Db) -> sled::Result<HashMap<Bytes, u32>> {
+    let mut chunked: HashMap<Bytes, u32> = HashMap::new();
+    for entry in db.range([CHUNK_PREFIX]..) {
+        let (chunk, _) = entry?;
+        if let Some((key, number)) = parse_chunk_key(&chunk) {
+            let last = chunked.entry(Bytes::copy_from_slice(key)).or_default();
+            *last = (*last).max(number);
+        }
+    }
+    Ok(chunked)
+}
+
+impl Sled {
+    /// Opens the database in `dir`; `exists` says that there has to be one.
+    pub fn open(dir: &Path, options: &EngineOptions, exists: bool) -> Result<Self, EngineError> {
+        for name in ["conf", "db"] {
+            if exists && !dir.join(name).is_file() {
+                let reason = format!("its file {name:?} is missing");
+                return Err(EngineError::rebuild(NAME, dir, reason));
+            }
+        }
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(options.cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .use_compression(false)
+            .flush_every_ms(None);
+        let opened = caught(|| {
+            let db = open_db(&config)?;
+            let chunked = load_chunked(&db)?;
+            Ok((db, chunked))
+        });
+        let (db, chunked) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(failed)) if is_locked(&failed) => {
+                let reason = "another process has it open; stop that one first";
+                return Err(EngineError::fatal(NAME, dir, reason));
+            }
+            Ok(Err(failed)) => return Err(error(dir, "open", &failed)),
+            Err(panic) => return Err(EngineError::rebuild(NAME, dir, panic)),
+        };
+        let io_error = |action, failed| EngineError::io(NAME, dir, action, &failed);
+        files::sync_tree(dir).map_err(|failed| io_error("sync after open", failed))?;
+        let log = File::open(dir.join("db")).map_err(|failed| io_error("open log", failed))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            state: RwLock::new(Some(State {
+                db,
+                log: Arc::new(log),
+                chunked,
+            })),
+            writer: Mutex::new(()),
+        })
+    }
+
+    fn error(&self, action: &str, failed: &sled::Error) -> EngineError {
+        error(&self.dir, action, failed)
+    }
+
+    fn with_state<T>(
+        &self,
+        read: impl FnOnce(&State) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        match &*self.state.read() {
+            Some(state) => read(state),
+            None => Err(EngineError::Closed { engine: NAME }),
+        }
+    }
+
+    /// The whole value that starts with `first`.
+    fn assemble(&self, state: &State, key: &[u8], first: &[u8]) -> Result<Bytes, EngineError> {
+        let further = state.chunked.get(key).copied().unwrap_or(0);
+        if further == 0 {
+            return Ok(Bytes::copy_from_slice(first));
+        }
+        let mut value = Vec::with_capacity((further as usize + 1) * CHUNK_BYTES);
+        value.extend_from_slice(first);
+        for number in 1..=further {
+            let chunk = state.db.get(chunk_key(key, number));
+            let Some(chunk) = chunk.map_err(|failed| self.error("read", &failed))? else {
+                let reason = format!("chunk {number} of {further} of a value is missing");
+                return Err(EngineError::rebuild(NAME, &self.dir, reason));
+            };
+            value.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(value))
+    }
+}
+
+/// Adds an operation to a batch, keeping track of chunks.
+fn add(batch: &mut sled::Batch, chunked: &mut Option<&mut HashMap<Bytes, u32>>, op: &Op) {
+    let (key, further) = match op {
+        Op::Put { key, value } => {
+            batch.insert(&key[..], &value[..value.len().min(CHUNK_BYTES)]);
+            let further = value.chunks(CHUNK_BYTES).skip(1);
+            for (number, chunk) in (1u32..).zip(further) {
+                batch.insert(chunk_key(key, number), chunk);
+            }
+            (key, further_chunks(value.len()))
+        }
+        Op::Delete { key } => {
+            batch.remove(&key[..]);
+            (key, 0)
+        }
+    };
+    let Some(chunked) = chunked else {
+        return;
+    };
+    let before = match further {
+        0 => chunked.remove(key),
+        _ => chunked.insert(key.clone(), further),
+    };
+    for number in further + 1..=before.unwrap_or(0) {
+        batch.remove(chunk_key(key, number));
+    }
+}
+
+impl Engine for Sled {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.with_state(|state| {
+            let found = state.db.get(key);
+            match found.map_err(|failed| self.error("read", &failed))? {
+                Some(first) => self.assemble(state, key, &first).map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        let (mut start, mut end) = (IVec::from(start), IVec::from(end));
+        let mut page: Vec<(IVec, IVec)> = Vec::new();
+        let mut page_records = 1;
+        loop {
+            page.clear();
+            self.with_state(|state| {
+                if start >= end {
+                    return Ok(());
+                }
+                let range = state.db.range(&start[..]..&end[..]);
+                let mut collect = |entry: sled::Result<(IVec, IVec)>| {
+                    let (key, mut value) = entry.map_err(|failed| self.error("scan", &failed))?;
+                    if !state.chunked.is_empty() && state.chunked.contains_key(&key[..]) {
+                        value = IVec::from(&self.assemble(state, &key, &value)?[..]);
+                    }
+                    page.push((key, value));
+                    Ok(())
+                };
+                match direction {
+                    Direction::Forward => range.take(page_records).try_for_each(&mut collect),
+                    Direction::Backward => {
+                        range.rev().take(page_records).try_for_each(&mut collect)
+                    }
+                }
+            })?;
+            for (key, value) in &page {
+                if visit(key, value) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+            }
+            let Some((last, _)) = page.last().filter(|_| page.len() == page_records) else {
+                return Ok(());
+            };
+            match direction {
+                Direction::Forward => start = IVec::from([&last[..], &[0]].concat()),
+                Direction::Backward => end = last.clone(),
+            }
+            page_records = SCAN_PAGE_RECORDS.min(page_records * 4);
+        }
+    }
+
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        if batch.is_empty() {
+            return self.with_state(|_| Ok(()));
+        }
+        let _writer = self.writer.lock();
+        let mut out = sled::Batch::default();
+        let chunked = self.with_state(|state| {
+            Ok(batch.ops().iter().any(|op| match op {
+                Op::Put { value, .. } if value.len() > CHUNK_BYTES => true,
+                op => !state.chunked.is_empty() && state.chunked.contains_key(op.key()),
+            }))
+        })?;
+        if !chunked {
+            for op in batch.ops() {
+                add(&mut out, &mut None, op);
+            }
+            let applied = self.with_state(|state| Ok(state.db.apply_batch(out)))?;
+            return applied.map_err(|failed| self.error("write", &failed));
+        }
+        let mut state = self.state.write();
+        let Some(state) = &mut *state else {
+            return Err(EngineError::Closed { engine: NAME });
+        };
+        for op in batch.ops() {
+            add(&mut out, &mut Some(&mut state.chunked), op);
+        }
+        let applied = state.db.apply_batch(out);
+        applied.map_err(|failed| self.error("write", &failed))
+    }
+
+    fn persist(&self) -> Result<(), EngineError> {
+        // No lock is held while the disk works.
+        let (db, log) = self.with_state(|state| Ok((state.db.clone(), state.log.clone())))?;
+        db.flush().map_err(|failed| self.error("flush", &failed))?;
+        log.sync_all()
+            .map_err(|failed| EngineError::io(NAME, &self.dir, "sync", &failed))
+    }
+
+    fn bulk_load(
+        &self,
+        sorted: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), EngineError> {
+        // Single inserts cost less than batches, and nothing here is atomic.
+        for (key, value) in sorted {
+            if value.len() > CHUNK_BYTES {
+                let mut batch = WriteBatch::new();
+                batch.put(key, value);
+                self.write(&batch)?;
+                continue;
+            }
+            let inserted = self.with_state(|state| Ok(state.db.insert(&key[..], &value[..])))?;
+            inserted.map_err(|failed| self.error("write", &failed))?;
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<EngineStats, EngineError> {
+        self.with_state(|_| Ok(()))?;
+        let disk_bytes = files::bytes_below(&self.dir)
+            .map_err(|failed| EngineError::io(NAME, &self.dir, "measure", &failed))?;
+        Ok(EngineStats {
+            disk_bytes,
+            cache_bytes: None,
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            snapshots: false,
+            bounded_memory: false,
+            concurrent_persist: true,
+        }
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        let _writer = self.writer.lock();
+        if self.state.read().is_none() {
+            return Ok(());
+        }
+        let persisted = self.persist();
+        *self.state.write() = None;
+        persisted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_keys_name_their_key_and_number() {
+        for key in [&b""[..], b"r", b"r\0\0\0\x01", b"\xff\xff\xff\xff\xff"] {
+            assert_eq!(parse_chunk_key(&chunk_key(key, 7)), Some((key, 7)));
+        }
+        assert_eq!(parse_chunk_key(b"\xff\0\0"), None);
+    }
+
+    #[test]
+    fn a_value_has_as_many_chunks_as_it_needs() {
+        let one = CHUNK_BYTES;
+        let cases = [
+            (0, 0),
+            (1, 0),
+            (one, 0),
+            (one + 1, 1),
+            (2 * one, 1),
+            (2 * one + 1, 2),
+        ];
+        for (len, further) in cases {
+            assert_eq!(further_chunks(len), further, "{len}");
+        }
+    }
+}

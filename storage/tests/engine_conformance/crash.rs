@@ -1,0 +1,147 @@
+//! `kill -9` of a process that writes.
+//!
+//! A child process, which is this test program again, writes batches that are
+//! a function of their number and says what it did. It is killed at some
+//! moment. What it left has to be the state after some batch, no earlier than
+//! the last one it persisted.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use rusd_storage::engine::{Engine, Tree, WriteBatch};
+
+use crate::support::{Model, Random, Under, apply, assert_same, dump};
+
+/// The directory and engine the child writes to.
+const CHILD_DIR: &str = "RUSD_ENGINE_CRASH_DIR";
+const CHILD_ENGINE: &str = "RUSD_ENGINE_CRASH_ENGINE";
+
+/// The child stops by itself after this many batches.
+const MAX_BATCHES: u64 = 4000;
+
+pub fn applied_key() -> Bytes {
+    Bytes::from(Tree::Meta.key(b"applied"))
+}
+
+/// The batch with a number: records of several trees, and the number.
+pub fn numbered_batch(number: u64) -> WriteBatch {
+    let mut random = Random::new(number);
+    let mut batch = WriteBatch::new();
+    let revision = |main: u64| Tree::KvRev.key(&main.to_be_bytes());
+    for sub in 0..1 + random.below(20) {
+        let len = match random.below(200) {
+            0 => 40_000,
+            _ => random.below(600) as usize,
+        };
+        batch.put(revision(number * 100 + sub), random.bytes(len));
+    }
+    for _ in 0..random.below(6) {
+        // An older batch, or none.
+        let older = number.saturating_sub(1 + random.below(60));
+        (0..20).for_each(|sub| batch.delete(revision(older * 100 + sub)));
+    }
+    let lease = Tree::Lease.key(&[random.below(16) as u8]);
+    batch.put(lease, number.to_be_bytes().to_vec());
+    batch.put(applied_key(), number.to_be_bytes().to_vec());
+    batch
+}
+
+/// The state after the batches `1..=number`.
+pub fn state_after(number: u64) -> Model {
+    let mut model = Model::new();
+    (1..=number).for_each(|number| apply(&mut model, &numbered_batch(number)));
+    model
+}
+
+pub fn applied(engine: &dyn Engine) -> u64 {
+    let value = engine.get(&applied_key()).unwrap();
+    value.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()))
+}
+
+/// Not a test of its own: what the child runs.
+#[test]
+fn child_writes() {
+    let Some(dir) = std::env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let under = match std::env::var(CHILD_ENGINE).unwrap().as_str() {
+        "Sled" => Under::Sled,
+        _ => Under::Redb,
+    };
+    let engine = under.open(Path::new(&dir));
+    let first = applied(&*engine) + 1;
+    println!("opened {first}");
+    for number in first..first + MAX_BATCHES {
+        engine.write(&numbered_batch(number)).unwrap();
+        println!("wrote {number}");
+        if number % 37 == 0 {
+            engine.persist().unwrap();
+            println!("persisted {number}");
+        }
+    }
+}
+
+/// Runs the child until it said `lines` things, then kills it. Returns the last
+/// batch it had written and the last it had persisted, as far as it said.
+fn run_and_kill(under: Under, dir: &Path, lines: u64) -> (u64, u64) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child_writes", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .env(CHILD_ENGINE, format!("{under:?}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut wrote, mut persisted, mut said) = (0, 0, 0);
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let Some((what, number)) = line.split_once(' ') else {
+            continue;
+        };
+        match (what, number.parse::<u64>()) {
+            ("wrote", Ok(number)) => wrote = number,
+            ("persisted", Ok(number)) => persisted = number,
+            _ => continue,
+        }
+        said += 1;
+        if said == lines {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(said >= lines, "the child ended by itself");
+    (wrote, persisted)
+}
+
+fn survives(under: Under) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = Random::new(11);
+    let mut last_persisted = 0;
+    for round in 0..6 {
+        let lines = 1 + random.below(400);
+        let (wrote, persisted) = run_and_kill(under, dir.path(), lines);
+        last_persisted = last_persisted.max(persisted);
+        let engine = under.open(dir.path());
+        let applied = applied(&*engine);
+        assert!(
+            applied >= last_persisted && applied <= wrote + 1,
+            "{under:?} round {round}: {applied} after {wrote} writes, {last_persisted} persisted"
+        );
+        assert_same(&dump(&*engine), &state_after(applied), "after kill -9");
+        // What the next child begins with counts as persisted.
+        engine.close().unwrap();
+        last_persisted = applied;
+    }
+}
+
+#[test]
+fn sled_survives_kill_9() {
+    survives(Under::Sled);
+}
+
+#[test]
+fn redb_survives_kill_9() {
+    survives(Under::Redb);
+}
