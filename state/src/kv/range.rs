@@ -18,7 +18,7 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rusd_proto::mvccpb::KeyValue;
-use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, Views};
+use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, StorageError, Views};
 
 use super::header;
 pub use super::stream::Pager;
@@ -84,16 +84,18 @@ pub(crate) fn on_newest<T>(
     read: impl Fn(&rusd_storage::ReadView) -> Result<T, KvError>,
 ) -> Result<T, EtcdError> {
     for _ in 0..OPTIMISTIC_READS {
-        match read(&views.load()) {
-            Err(error) if error.is_superseded() => continue,
+        match read(&views.peek()) {
+            Err(error) if error.is_superseded() => {}
             result => return result.map_err(KvError::into_reply),
         }
     }
     loop {
         let view = views.load();
-        // Compaction took another step between the load and the registration: the next view knows of it.
-        if let Ok(_guard) = view.register(at) {
-            return read(&view).map_err(KvError::into_reply);
+        match view.register(at) {
+            Ok(_guard) => return read(&view).map_err(KvError::into_reply),
+            // Compaction took another step between the load and the registration: the next view knows of it.
+            Err(StorageError::Superseded) => {}
+            Err(error) => return Err(KvError::from(error).into_reply()),
         }
     }
 }

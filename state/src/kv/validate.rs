@@ -142,13 +142,21 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Where a deletion ends.
+/// Where a deletion ends: before this key, or right behind it and before any other. In that order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End<'a> {
-    /// Before this key.
-    Before(&'a [u8]),
-    /// After this key and before any other: the order puts it right behind `Before` the same key.
-    After(&'a [u8]),
+struct End<'a> {
+    key: &'a [u8],
+    included: bool,
+}
+
+impl<'a> End<'a> {
+    fn before(key: &'a [u8]) -> Self {
+        Self { key, included: false }
+    }
+
+    fn with(key: &'a [u8]) -> Self {
+        Self { key, included: true }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -160,16 +168,16 @@ struct Interval<'a> {
 impl<'a> Interval<'a> {
     fn of(delete: &'a pb::DeleteRangeRequest) -> Self {
         let end = if delete.range_end.is_empty() {
-            End::After(&delete.key)
+            End::with(&delete.key)
         } else {
             // "\0", which means every key from `key` on, makes an empty interval here.
-            End::Before(&delete.range_end)
+            End::before(&delete.range_end)
         };
         Self { begin: &delete.key, end }
     }
 
     fn is_empty(&self) -> bool {
-        matches!(self.end, End::Before(end) if end <= self.begin)
+        self.end <= End::before(self.begin)
     }
 }
 
@@ -181,13 +189,7 @@ struct Intervals<'a> {
 
 impl<'a> Intervals<'a> {
     fn contain(&self, key: &[u8]) -> bool {
-        let Some((_, end)) = self.up_to(key) else {
-            return false;
-        };
-        match end {
-            End::Before(end) => key < end,
-            End::After(last) => key <= last,
-        }
+        self.up_to(key).is_some_and(|(_, end)| End::with(key) <= end)
     }
 
     /// The interval that begins last, at `key` or before.
@@ -204,13 +206,13 @@ impl<'a> Intervals<'a> {
         let mut end = interval.end;
         let mut begin = interval.begin;
         if let Some((before, before_end)) = self.up_to(begin)
-            && before_end >= End::Before(begin)
+            && before_end >= End::before(begin)
         {
             begin = before;
             end = end.max(before_end);
         }
         while let Some((&after, &after_end)) = self.by_begin.range(begin..).next() {
-            if End::Before(after) > end {
+            if End::before(after) > end {
                 break;
             }
             end = end.max(after_end);

@@ -1,0 +1,143 @@
+//! A state machine over a memory engine, fed with requests as log entries.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
+use rusd_proto::ids::{Index, Term};
+use rusd_state::{Applied, Entry, EntryKind, StateError, StateMachine};
+use rusd_storage::engine::{Engine, Memory};
+use rusd_storage::{MvccOptions, MvccStore};
+
+/// A machine, its engine, and the position of the log.
+pub struct Node {
+    pub engine: Arc<dyn Engine>,
+    pub machine: StateMachine,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self::over(Arc::new(Memory::new()))
+    }
+
+    /// A small ring: reads go to the engine as well.
+    pub fn over(engine: Arc<dyn Engine>) -> Self {
+        let options = MvccOptions {
+            ring_bytes: 64,
+            ..MvccOptions::default()
+        };
+        let store = MvccStore::open(engine.clone(), options).unwrap();
+        Self {
+            engine,
+            machine: StateMachine::open(store).unwrap(),
+        }
+    }
+
+    pub fn apply_entry(&mut self, entry: Entry) -> Result<Option<Applied>, StateError> {
+        self.machine.apply(entry)
+    }
+
+    /// Applies the next entry.
+    pub fn apply_data(&mut self, kind: EntryKind, data: Bytes) -> Result<Applied, StateError> {
+        let (index, _) = self.machine.applied();
+        let entry = Entry {
+            index: Index(index.0 + 1),
+            term: Term(1),
+            kind,
+            data,
+            wanted: true,
+        };
+        Ok(self.machine.apply(entry)?.unwrap())
+    }
+
+    pub fn apply(&mut self, request: InternalRaftRequest) -> Result<Applied, StateError> {
+        self.apply_data(EntryKind::Request, request.encode_to_vec().into())
+    }
+
+    /// Seals, publishes, and writes to the engine.
+    pub fn flush(&mut self) {
+        self.machine.seal();
+        self.machine.publish();
+        if let Some(sealed) = self.machine.take_sealed() {
+            self.engine.write(&sealed.batch).unwrap();
+            self.machine.wrote(sealed.seq);
+        }
+    }
+
+    /// Starts again from what the engine holds; what was not flushed is lost.
+    pub fn restart(&mut self) {
+        *self = Self::over(self.engine.clone());
+    }
+
+    pub fn hash_kv(&mut self, revision: i64) -> (u32, i64, i64) {
+        self.machine.seal();
+        self.machine.publish();
+        let hash = self.machine.views().hash_kv(revision).unwrap();
+        (hash.hash, hash.revision, hash.compact_revision)
+    }
+}
+
+pub fn put(request: pb::PutRequest) -> InternalRaftRequest {
+    InternalRaftRequest {
+        put: Some(request),
+        ..Default::default()
+    }
+}
+
+pub fn delete(request: pb::DeleteRangeRequest) -> InternalRaftRequest {
+    InternalRaftRequest {
+        delete_range: Some(request),
+        ..Default::default()
+    }
+}
+
+pub fn txn(request: pb::TxnRequest) -> InternalRaftRequest {
+    InternalRaftRequest {
+        txn: Some(request),
+        ..Default::default()
+    }
+}
+
+pub fn compact(request: pb::CompactionRequest) -> InternalRaftRequest {
+    InternalRaftRequest {
+        compaction: Some(request),
+        ..Default::default()
+    }
+}
+
+pub fn grant(id: i64, ttl: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        lease_grant: Some(pb::LeaseGrantRequest { id, ttl }),
+        ..Default::default()
+    }
+}
+
+pub fn revoke(id: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        lease_revoke: Some(pb::LeaseRevokeRequest { id }),
+        ..Default::default()
+    }
+}
+
+pub fn checkpoint(id: i64, remaining_ttl: i64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        lease_checkpoint: Some(pb::LeaseCheckpointRequest {
+            checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl }],
+        }),
+        ..Default::default()
+    }
+}
+
+pub fn alarm(action: i32, kind: i32, member_id: u64) -> InternalRaftRequest {
+    InternalRaftRequest {
+        alarm: Some(pb::AlarmRequest {
+            action,
+            member_id,
+            alarm: kind,
+        }),
+        ..Default::default()
+    }
+}
