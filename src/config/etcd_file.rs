@@ -1,0 +1,294 @@
+//! etcd's own configuration file: YAML, of which JSON is a part.
+//!
+//! Its keys are the flags' names, except for a few nested tables, listed in [`NESTED`]. Its types are Go's: durations
+//! are **integer nanoseconds**, URL lists are one comma-separated text, and a text may be written as a number. A key
+//! without a value counts as absent. Unlike etcd, which skips keys that it does not know, an unknown key is an error
+//! here: a mistyped key should not start a server that behaves otherwise than its operator thinks.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_yaml_ng::Value as Yaml;
+
+use super::error::ConfigError;
+use super::layers::put_named;
+use super::settings::{Place, Settings, Warning};
+use super::value::{Kind, Value};
+
+/// The nested tables: table, key, and the flag that it is.
+const NESTED: &[(&str, &str, &str)] = &[
+    ("client-transport-security", "cert-file", "cert-file"),
+    ("client-transport-security", "key-file", "key-file"),
+    (
+        "client-transport-security",
+        "client-cert-file",
+        "client-cert-file",
+    ),
+    (
+        "client-transport-security",
+        "client-key-file",
+        "client-key-file",
+    ),
+    (
+        "client-transport-security",
+        "client-cert-auth",
+        "client-cert-auth",
+    ),
+    (
+        "client-transport-security",
+        "trusted-ca-file",
+        "trusted-ca-file",
+    ),
+    ("client-transport-security", "auto-tls", "auto-tls"),
+    (
+        "client-transport-security",
+        "allowed-hostname",
+        "client-cert-allowed-hostname",
+    ),
+    ("peer-transport-security", "cert-file", "peer-cert-file"),
+    ("peer-transport-security", "key-file", "peer-key-file"),
+    (
+        "peer-transport-security",
+        "client-cert-file",
+        "peer-client-cert-file",
+    ),
+    (
+        "peer-transport-security",
+        "client-key-file",
+        "peer-client-key-file",
+    ),
+    (
+        "peer-transport-security",
+        "client-cert-auth",
+        "peer-client-cert-auth",
+    ),
+    (
+        "peer-transport-security",
+        "trusted-ca-file",
+        "peer-trusted-ca-file",
+    ),
+    ("peer-transport-security", "auto-tls", "peer-auto-tls"),
+    (
+        "peer-transport-security",
+        "allowed-cn",
+        "peer-cert-allowed-cn",
+    ),
+    (
+        "peer-transport-security",
+        "allowed-hostname",
+        "peer-cert-allowed-hostname",
+    ),
+    (
+        "peer-transport-security",
+        "skip-client-san-verification",
+        "peer-skip-client-san-verification",
+    ),
+    ("socket-options", "reuse-port", "socket-reuse-port"),
+    ("socket-options", "reuse-address", "socket-reuse-address"),
+    ("discovery-config", "token", "discovery-token"),
+];
+
+/// Keys of client TLS that only the file has; they must be at their defaults, as TLS is not part of this build.
+const CLIENT_TLS_ONLY: &[&str] = &["allowed-cn", "skip-client-san-verification"];
+
+/// Keys of older releases that etcd skips today and that sample files still have.
+const RETIRED: &[&str] = &[
+    "debug",
+    "enable-v2",
+    "proxy",
+    "proxy-dial-timeout",
+    "proxy-failure-wait",
+    "proxy-read-timeout",
+    "proxy-refresh-interval",
+    "proxy-write-timeout",
+];
+
+/// Puts the file over the defaults.
+pub(super) fn apply(settings: &mut Settings, path: &Path, text: &str) -> Result<(), ConfigError> {
+    let unreadable = |reason: String| ConfigError::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let document: Yaml =
+        serde_yaml_ng::from_str(text).map_err(|error| unreadable(error.to_string()))?;
+    let keys = match document {
+        Yaml::Null => return Ok(()),
+        Yaml::Mapping(keys) => keys,
+        _ => return Err(unreadable("it is not a table of keys".to_owned())),
+    };
+    for (key, value) in keys {
+        let Yaml::String(key) = key else {
+            return Err(unreadable(format!("the key {} is not a text", show(&key))));
+        };
+        if matches!(value, Yaml::Null) {
+            continue;
+        }
+        if NESTED.iter().any(|(table, _, _)| *table == key) {
+            apply_nested(settings, path, &key, value)?;
+            continue;
+        }
+        if RETIRED.contains(&key.as_str()) {
+            settings.warnings.push(Warning::new(format!(
+                "{key} in {} is no longer supported and is ignored",
+                path.display()
+            )));
+            continue;
+        }
+        set(settings, path, &key, &key, &value)?;
+    }
+    Ok(())
+}
+
+/// Sets the flag `name`, which stands in the file as `key`.
+fn set(
+    settings: &mut Settings,
+    path: &Path,
+    key: &str,
+    name: &str,
+    value: &Yaml,
+) -> Result<(), ConfigError> {
+    let place = format!("{key} in {}", path.display());
+    let read = |kind| yaml_value(kind, value);
+    let known = put_named(
+        settings,
+        name,
+        Place::File(place.clone()),
+        read,
+        &show(value),
+    )?;
+    if known {
+        Ok(())
+    } else {
+        Err(ConfigError::UnknownKey {
+            place,
+            hint: String::new(),
+        })
+    }
+}
+
+/// Sets the flags of one nested table.
+fn apply_nested(
+    settings: &mut Settings,
+    path: &Path,
+    table: &str,
+    value: Yaml,
+) -> Result<(), ConfigError> {
+    let place = |key: &str| format!("{key} in {}", path.display());
+    let Yaml::Mapping(keys) = value else {
+        return Err(ConfigError::BadValue {
+            place: place(table),
+            value: show(&value),
+            reason: "it must be a table of keys".to_owned(),
+        });
+    };
+    for (key, value) in keys {
+        let full = format!(
+            "{table}.{}",
+            key.as_str().map_or_else(|| show(&key), str::to_owned)
+        );
+        if matches!(value, Yaml::Null) {
+            continue;
+        }
+        let known = NESTED
+            .iter()
+            .find(|(t, k, _)| *t == table && Some(*k) == key.as_str());
+        if let Some((_, _, name)) = known {
+            set(settings, path, &full, name, &value)?;
+        } else if table == "discovery-config" {
+            // Everything else in it describes the connection to the discovery service.
+            if !is_zero(&value) {
+                return Err(not_built(place(&full), &value, "discovery is"));
+            }
+        } else if table == "client-transport-security"
+            && key
+                .as_str()
+                .is_some_and(|key| CLIENT_TLS_ONLY.contains(&key))
+        {
+            if !is_zero(&value) {
+                return Err(not_built(place(&full), &value, "TLS is"));
+            }
+        } else {
+            return Err(ConfigError::UnknownKey {
+                place: place(&full),
+                hint: String::new(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn not_built(place: String, value: &Yaml, feature: &str) -> ConfigError {
+    ConfigError::NotBuilt {
+        place,
+        value: show(value),
+        feature: feature.to_owned(),
+    }
+}
+
+/// Whether a value is what Go would have without it.
+fn is_zero(value: &Yaml) -> bool {
+    match value {
+        Yaml::Null | Yaml::Bool(false) => true,
+        Yaml::String(text) => text.is_empty(),
+        Yaml::Sequence(items) => items.is_empty(),
+        Yaml::Mapping(keys) => keys.is_empty(),
+        Yaml::Number(number) => number.as_i64() == Some(0),
+        _ => false,
+    }
+}
+
+/// A YAML value as its kind wants it; none if it counts as absent.
+fn yaml_value(kind: Kind, value: &Yaml) -> Result<Option<Value>, String> {
+    let text = match (kind, value) {
+        (Kind::Bool, Yaml::Bool(value)) => return Ok(Some(Value::Bool(*value))),
+        (Kind::Bool, _) => return Err("it must be true or false".to_owned()),
+        (Kind::Duration, Yaml::Number(number)) => {
+            let nanos = number
+                .as_u64()
+                .filter(|&nanos| nanos <= super::duration::MAX_NANOS);
+            let nanos = nanos.ok_or("it must be a number of nanoseconds of at least 0")?;
+            return Ok(Some(Value::Duration(Duration::from_nanos(nanos))));
+        }
+        (Kind::Duration, _) => {
+            return Err(
+                "durations in this file are integer nanoseconds: 600000000000 for ten minutes"
+                    .to_owned(),
+            );
+        }
+        (Kind::Uint(_) | Kind::Int, Yaml::Number(number)) => number.to_string(),
+        (Kind::Uint(_) | Kind::Int, _) => return Err("it must be a whole number".to_owned()),
+        // An empty text is the absence of a value wherever it could not be one.
+        (Kind::Choice(words), Yaml::String(text)) if text.is_empty() && !words.contains(&"") => {
+            return Ok(None);
+        }
+        (Kind::Urls | Kind::List, Yaml::String(text)) if text.is_empty() => return Ok(None),
+        (Kind::Text | Kind::Choice(_) | Kind::Urls | Kind::List, Yaml::String(text)) => {
+            text.clone()
+        }
+        (Kind::Text | Kind::Choice(_), Yaml::Number(number)) => number.to_string(),
+        (Kind::Text | Kind::Choice(_), Yaml::Bool(value)) => value.to_string(),
+        (Kind::List, Yaml::Sequence(items)) => {
+            let texts: Option<Vec<&str>> = items.iter().map(Yaml::as_str).collect();
+            texts.ok_or("it must be a list of texts")?.join(",")
+        }
+        (Kind::List, _) => return Err("it must be a list of texts".to_owned()),
+        (Kind::Urls, _) => {
+            return Err("it must be one text with commas between the URLs".to_owned());
+        }
+        (Kind::Text | Kind::Choice(_), _) => return Err("it must be a text".to_owned()),
+    };
+    kind.parse(&text).map(Some)
+}
+
+/// A value as an error message shows it.
+fn show(value: &Yaml) -> String {
+    match value {
+        Yaml::String(text) => format!("{text:?}"),
+        Yaml::Bool(value) => value.to_string(),
+        Yaml::Number(number) => number.to_string(),
+        Yaml::Null => "null".to_owned(),
+        Yaml::Sequence(_) => "a list".to_owned(),
+        Yaml::Mapping(_) => "a table".to_owned(),
+        Yaml::Tagged(_) => "a tagged value".to_owned(),
+    }
+}

@@ -1,0 +1,330 @@
+//! The table of all settings.
+//!
+//! One row per setting, and everything else is derived from it: the flag `--name`, the variables `ETCD_NAME` and
+//! `RUSD_NAME`, the key `name` in its section of `rusd.toml`, the key in etcd's YAML file, the help text, the documented
+//! `config/rusd.toml` and the table in `docs/flags.md`.
+//!
+//! The [`Status`] of a row says honestly what giving the setting does. Nothing is silently accepted and ignored: a
+//! setting without effect gets a warning line, and one that asks for something this build does not have is refused.
+
+mod clustering;
+mod features;
+mod member;
+mod monitoring;
+mod rusd;
+mod security;
+
+use super::value::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Flag {
+    /// The flag without its dashes; also the key in both kinds of configuration file.
+    pub name: &'static str,
+    /// Where it belongs.
+    pub section: Section,
+    /// What it accepts.
+    pub kind: Kind,
+    /// The value when nothing is given, as it would be given.
+    pub default: &'static str,
+    /// What giving it does.
+    pub status: Status,
+    /// What it is, in one sentence or two.
+    pub help: &'static str,
+}
+
+/// A group of settings: a heading of the help text and a table of `rusd.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// This member: its directories, listeners and limits.
+    Member,
+    /// The cluster, and how it is found.
+    Clustering,
+    /// TLS, authentication and HTTP origins.
+    Security,
+    /// Logs, metrics and tracing.
+    Monitoring,
+    /// Checks, compaction, watch and unsafe switches.
+    Features,
+    /// What etcd does not have.
+    Rusd,
+}
+
+impl Section {
+    /// All sections in the order in which they are shown.
+    pub const ALL: [Section; 6] = [
+        Section::Member,
+        Section::Clustering,
+        Section::Security,
+        Section::Monitoring,
+        Section::Features,
+        Section::Rusd,
+    ];
+
+    /// The section's name in `rusd.toml`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Section::Member => "member",
+            Section::Clustering => "clustering",
+            Section::Security => "security",
+            Section::Monitoring => "monitoring",
+            Section::Features => "features",
+            Section::Rusd => "rusd",
+        }
+    }
+
+    /// The heading in the help text.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Section::Member => "Member",
+            Section::Clustering => "Clustering",
+            Section::Security => "Security",
+            Section::Monitoring => "Monitoring and logging",
+            Section::Features => "Features and unsafe switches",
+            Section::Rusd => "What etcd does not have",
+        }
+    }
+}
+
+/// What giving a setting does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// What its help says.
+    Works,
+    /// Checked and accepted. With a single member there is nothing for it to change, in etcd either; the text says why.
+    Moot(&'static str),
+    /// Accepted with a warning: what it tunes does not exist here; the text says why.
+    NoEffect(&'static str),
+    /// Refused unless it is the default; the text names what is missing, with its verb.
+    NotBuilt(&'static str),
+}
+
+impl Flag {
+    /// Whether etcd knows the setting too. Only then is there an `ETCD_` variable.
+    pub fn is_etcds(&self) -> bool {
+        self.section != Section::Rusd
+    }
+
+    /// Whether its value must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.name.ends_with("-password") || self.name == "discovery-user"
+    }
+
+    /// The part of its variables after `ETCD_` or `RUSD_`.
+    pub fn variable_suffix(&self) -> String {
+        self.name.replace('-', "_").to_ascii_uppercase()
+    }
+}
+
+/// One row, in one expression.
+const fn flag(
+    name: &'static str,
+    section: Section,
+    kind: Kind,
+    default: &'static str,
+    status: Status,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        section,
+        kind,
+        default,
+        status,
+        help,
+    }
+}
+
+/// All settings, section by section.
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    [
+        member::FLAGS,
+        clustering::FLAGS,
+        security::FLAGS,
+        monitoring::FLAGS,
+        features::FLAGS,
+        rusd::FLAGS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    all().find(|flag| flag.name == name)
+}
+
+/// What an older spelling of a flag stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// The same value under the setting's present name.
+    Flag(&'static str),
+    /// A boolean that switches a feature gate.
+    Gate(&'static str),
+}
+
+/// The `--experimental-` spellings of etcd 3.6. Older kubeadm releases and charts still use them.
+const EXPERIMENTAL: &[(&str, Alias)] = &[
+    (
+        "experimental-bootstrap-defrag-threshold-megabytes",
+        Alias::Flag("bootstrap-defrag-threshold-megabytes"),
+    ),
+    (
+        "experimental-compact-hash-check-enabled",
+        Alias::Gate("CompactHashCheck"),
+    ),
+    (
+        "experimental-compact-hash-check-time",
+        Alias::Flag("compact-hash-check-time"),
+    ),
+    (
+        "experimental-compaction-batch-limit",
+        Alias::Flag("compaction-batch-limit"),
+    ),
+    (
+        "experimental-compaction-sleep-interval",
+        Alias::Flag("compaction-sleep-interval"),
+    ),
+    (
+        "experimental-corrupt-check-time",
+        Alias::Flag("corrupt-check-time"),
+    ),
+    (
+        "experimental-distributed-tracing-address",
+        Alias::Flag("distributed-tracing-address"),
+    ),
+    (
+        "experimental-distributed-tracing-instance-id",
+        Alias::Flag("distributed-tracing-instance-id"),
+    ),
+    (
+        "experimental-distributed-tracing-sampling-rate",
+        Alias::Flag("distributed-tracing-sampling-rate"),
+    ),
+    (
+        "experimental-distributed-tracing-service-name",
+        Alias::Flag("distributed-tracing-service-name"),
+    ),
+    (
+        "experimental-downgrade-check-time",
+        Alias::Flag("downgrade-check-time"),
+    ),
+    (
+        "experimental-enable-distributed-tracing",
+        Alias::Flag("enable-distributed-tracing"),
+    ),
+    (
+        "experimental-enable-lease-checkpoint",
+        Alias::Gate("LeaseCheckpoint"),
+    ),
+    (
+        "experimental-enable-lease-checkpoint-persist",
+        Alias::Gate("LeaseCheckpointPersist"),
+    ),
+    (
+        "experimental-initial-corrupt-check",
+        Alias::Gate("InitialCorruptCheck"),
+    ),
+    ("experimental-memory-mlock", Alias::Flag("memory-mlock")),
+    (
+        "experimental-peer-skip-client-san-verification",
+        Alias::Flag("peer-skip-client-san-verification"),
+    ),
+    (
+        "experimental-snapshot-catchup-entries",
+        Alias::Flag("snapshot-catchup-entries"),
+    ),
+    (
+        "experimental-stop-grpc-service-on-defrag",
+        Alias::Gate("StopGRPCServiceOnDefrag"),
+    ),
+    (
+        "experimental-txn-mode-write-with-shared-buffer",
+        Alias::Gate("TxnModeWriteWithSharedBuffer"),
+    ),
+    (
+        "experimental-warning-apply-duration",
+        Alias::Flag("warning-apply-duration"),
+    ),
+    (
+        "experimental-warning-unary-request-duration",
+        Alias::Flag("warning-unary-request-duration"),
+    ),
+    (
+        "experimental-watch-progress-notify-interval",
+        Alias::Flag("watch-progress-notify-interval"),
+    ),
+];
+
+/// All older spellings.
+pub fn experimental() -> impl Iterator<Item = (&'static str, Alias)> {
+    EXPERIMENTAL.iter().copied()
+}
+
+/// What the flag `name` means if it is an older spelling.
+pub fn find_alias(name: &str) -> Option<Alias> {
+    EXPERIMENTAL
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, alias)| *alias)
+}
+
+/// Flags that etcd has long ceased to use and still accepts, with or without a value. (etcd's list also has `config`,
+/// which here names the base configuration file.)
+pub const LEGACY: &[&str] = &[
+    "cluster-active-size",
+    "cluster-remove-delay",
+    "cluster-sync-interval",
+    "force",
+    "max-result-buffer",
+    "max-retry-attempts",
+    "peer-heartbeat-interval",
+    "peer-election-timeout",
+    "retry-interval",
+    "snapshot",
+    "v",
+    "vv",
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_row_is_unique_and_its_default_is_readable() {
+        let mut seen = BTreeSet::new();
+        for flag in all() {
+            assert!(seen.insert(flag.name), "{} is there twice", flag.name);
+            flag.kind
+                .parse(flag.default)
+                .unwrap_or_else(|reason| panic!("{}: {reason}", flag.name));
+            assert!(
+                flag.help.ends_with('.'),
+                "{}: the help is a sentence",
+                flag.name
+            );
+            assert!(!LEGACY.contains(&flag.name), "{}", flag.name);
+        }
+        for (position, section) in Section::ALL.iter().enumerate() {
+            assert_eq!(*section as usize, position);
+        }
+        assert!(all().map(|flag| flag.section).is_sorted());
+    }
+
+    #[test]
+    fn f06_all_23_experimental_spellings_lead_to_a_row_or_a_gate() {
+        assert_eq!(EXPERIMENTAL.len(), 23);
+        for (name, alias) in experimental() {
+            match alias {
+                Alias::Flag(target) => assert!(find(target).is_some(), "{name}"),
+                Alias::Gate(gate) => assert!(
+                    crate::config::gates::Gate::from_name(gate).is_some(),
+                    "{name}"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The value of every setting, and where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::flags::{self, Flag, Status};
+use super::gates::Gate;
+use super::url::Urls;
+use super::value::Value;
+
+/// Where a value was given. Errors name it, so that the operator finds what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nowhere: it is the table's default.
+    Default,
+    /// On the command line, in this spelling.
+    Flag(String),
+    /// In this environment variable.
+    Variable(String),
+    /// Under this key of a configuration file.
+    File(String),
+}
+
+impl Place {
+    /// The place as errors and warnings show it; the flag's name is always part of it.
+    pub(super) fn show(&self, name: &str) -> String {
+        match self {
+            Place::Default => format!("--{name}"),
+            Place::Flag(spelling) => format!("--{spelling}"),
+            Place::Variable(variable) => format!("{variable} (--{name})"),
+            Place::File(key) => format!("{key} (--{name})"),
+        }
+    }
+}
+
+/// Something odd that does not keep the server from starting. One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What is odd, and what to do about it.
+    pub message: String,
+}
+
+impl Warning {
+    /// A warning with this text.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Warning {
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+struct Setting {
+    value: Value,
+    place: Place,
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    values: BTreeMap<&'static str, Setting>,
+    /// Gates that older flags switched one by one.
+    pub(super) gates: Vec<(Gate, bool, Place)>,
+    pub(super) warnings: Vec<Warning>,
+    /// Whether the settings come from etcd's own configuration file, which is laxer in one rule (F-08).
+    pub(super) from_etcd_file: bool,
+}
+
+/// The table disagrees with the code that reads it; a test of the defaults keeps this from happening.
+fn inconsistent(name: &str) -> ConfigError {
+    ConfigError::Rule(format!(
+        "the setting {name} is not in the table of settings as it is used"
+    ))
+}
+
+impl Settings {
+    /// Every setting at its default.
+    pub(super) fn defaults() -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        for flag in flags::all() {
+            let value = flag
+                .kind
+                .parse(flag.default)
+                .map_err(|_| inconsistent(flag.name))?;
+            values.insert(
+                flag.name,
+                Setting {
+                    value,
+                    place: Place::Default,
+                },
+            );
+        }
+        Ok(Settings {
+            values,
+            gates: Vec::new(),
+            warnings: Vec::new(),
+            from_etcd_file: false,
+        })
+    }
+
+    /// Gives a setting a value.
+    pub(super) fn set(&mut self, flag: &'static Flag, value: Value, place: Place) {
+        self.values.insert(flag.name, Setting { value, place });
+    }
+
+    /// Whether a value is the setting's default.
+    pub(super) fn is_default(flag: &Flag, value: &Value) -> bool {
+        flag.kind.parse(flag.default).as_ref() == Ok(value)
+    }
+
+    /// Whether the setting was given at all, its default value included.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.values
+            .get(name)
+            .is_some_and(|setting| setting.place != Place::Default)
+    }
+
+    /// Where the setting was given, for an error about it.
+    pub(super) fn place(&self, name: &str) -> String {
+        match self.values.get(name) {
+            Some(setting) => setting.place.show(name),
+            None => format!("--{name}"),
+        }
+    }
+
+    /// Refuses what this build does not have, and warns of what has no effect.
+    pub(super) fn check_statuses(&mut self) -> Result<(), ConfigError> {
+        for flag in flags::all() {
+            let Some(setting) = self
+                .values
+                .get(flag.name)
+                .filter(|setting| setting.place != Place::Default)
+            else {
+                continue;
+            };
+            match flag.status {
+                Status::Works | Status::Moot(_) => {}
+                Status::NoEffect(reason) => {
+                    let place = setting.place.show(flag.name);
+                    self.warnings
+                        .push(Warning::new(format!("{place} has no effect: {reason}")));
+                }
+                Status::NotBuilt(feature) => {
+                    if !Self::is_default(flag, &setting.value) {
+                        return Err(ConfigError::NotBuilt {
+                            place: setting.place.show(flag.name),
+                            value: show_value(flag, &setting.value),
+                            feature: feature.to_owned(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> Result<&Value, ConfigError> {
+        self.values
+            .get(name)
+            .map(|setting| &setting.value)
+            .ok_or_else(|| inconsistent(name))
+    }
+
+    pub(super) fn bool(&self, name: &str) -> Result<bool, ConfigError> {
+        match self.value(name)? {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    pub(super) fn uint(&self, name: &str) -> Result<u64, ConfigError> {
+        match self.value(name)? {
+            Value::Uint(value) => Ok(*value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    /// A setting whose kind is 32 bits wide.
+    pub(super) fn uint32(&self, name: &str) -> Result<u32, ConfigError> {
+        u32::try_from(self.uint(name)?).map_err(|_| inconsistent(name))
+    }
+
+    pub(super) fn int(&self, name: &str) -> Result<i64, ConfigError> {
+        match self.value(name)? {
+            Value::Int(value) => Ok(*value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
+        match self.value(name)? {
+            Value::Duration(value) => Ok(*value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<&str, ConfigError> {
+        match self.value(name)? {
+            Value::Text(value) => Ok(value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    pub(super) fn list(&self, name: &str) -> Result<&[String], ConfigError> {
+        match self.value(name)? {
+            Value::List(value) => Ok(value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    pub(super) fn urls(&self, name: &str) -> Result<&Urls, ConfigError> {
+        match self.value(name)? {
+            Value::Urls(value) => Ok(value),
+            _ => Err(inconsistent(name)),
+        }
+    }
+
+    /// An error about the value of one setting.
+    pub(super) fn bad(&self, name: &str, reason: impl Into<String>) -> ConfigError {
+        let value = match (flags::find(name), self.values.get(name)) {
+            (Some(flag), Some(setting)) => show_value(flag, &setting.value),
+            _ => String::new(),
+        };
+        ConfigError::BadValue {
+            place: self.place(name),
+            value,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A value as errors show it: quoted, and hidden if it is a secret.
+pub(super) fn show_value(flag: &Flag, value: &Value) -> String {
+    if flag.is_secret() {
+        return "(hidden)".to_owned();
+    }
+    match value {
+        Value::Bool(value) => value.to_string(),
+        Value::Uint(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Duration(value) => super::duration::format(*value),
+        Value::Text(value) => format!("{value:?}"),
+        Value::List(value) => format!("{:?}", value.join(",")),
+        Value::Urls(value) => format!("{:?}", value.to_string()),
+    }
+}

@@ -1,0 +1,205 @@
+//! The kinds of values a setting can have, and how each is read from text.
+//!
+//! Flags and variables arrive as text and are read by Go's rules, because scripts written for etcd rely on them:
+//! booleans are `1 t T true True TRUE` and their opposites; integers may be decimal, `0x`, `0o`, `0b` or octal with a
+//! leading zero, and may have underscores. The two file formats bring their own types and are turned into the same
+//! values by [`super::layers`] and [`super::etcd_file`].
+
+use std::time::Duration;
+
+use super::duration;
+use super::url::Urls;
+
+/// What a setting accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// True or false.
+    Bool,
+    /// A whole number of at least 0 that fits in this many bits.
+    Uint(u32),
+    /// A whole number of 64 bits with a sign.
+    Int,
+    /// A span of time.
+    Duration,
+    /// Any text.
+    Text,
+    /// Comma-separated texts.
+    List,
+    /// Comma-separated URLs.
+    Urls,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// The word that stands for a value in help texts.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Kind::Bool => "true|false",
+            Kind::Uint(_) | Kind::Int => "number",
+            Kind::Duration => "duration",
+            Kind::Text | Kind::Choice(_) => "text",
+            Kind::List => "text,...",
+            Kind::Urls => "url,...",
+        }
+    }
+
+    /// Reads a value as it stands on the command line or in a variable.
+    pub fn parse(self, text: &str) -> Result<Value, String> {
+        match self {
+            Kind::Bool => parse_bool(text).map(Value::Bool),
+            Kind::Uint(bits) => parse_uint(text, bits).map(Value::Uint),
+            Kind::Int => parse_int(text).map(Value::Int),
+            Kind::Duration => duration::parse(text).map(Value::Duration),
+            Kind::Text => Ok(Value::Text(text.to_owned())),
+            Kind::List => Ok(Value::List(split_list(text))),
+            Kind::Urls => text.parse().map(Value::Urls),
+            Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
+            Kind::Choice(words) => Err(format!("{text:?} is not one of {}", words.join(", "))),
+        }
+    }
+}
+
+/// A value of one of the kinds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// See [`Kind::Bool`].
+    Bool(bool),
+    /// See [`Kind::Uint`].
+    Uint(u64),
+    /// See [`Kind::Int`].
+    Int(i64),
+    /// See [`Kind::Duration`].
+    Duration(Duration),
+    /// See [`Kind::Text`] and [`Kind::Choice`].
+    Text(String),
+    /// See [`Kind::List`].
+    List(Vec<String>),
+    /// See [`Kind::Urls`].
+    Urls(Urls),
+}
+
+/// Splits at commas; an empty text is an empty list.
+fn split_list(text: &str) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    text.split(',').map(|item| item.trim().to_owned()).collect()
+}
+
+/// Reads a boolean by Go's rules.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// Reads an unsigned integer by Go's rules.
+fn parse_uint(text: &str, bits: u32) -> Result<u64, String> {
+    let value =
+        magnitude(text).ok_or_else(|| format!("{text:?} is not a whole number of at least 0"))?;
+    let max = u64::MAX >> (64 - bits.clamp(1, 64));
+    if value > u128::from(max) {
+        return Err(format!("{text:?} is above {max}"));
+    }
+    u64::try_from(value).map_err(|_| format!("{text:?} is above {max}"))
+}
+
+/// Reads a signed integer by Go's rules.
+fn parse_int(text: &str) -> Result<i64, String> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let value = magnitude(digits)
+        .and_then(|value| i128::try_from(value).ok())
+        .ok_or_else(|| format!("{text:?} is not a whole number"))?;
+    let signed = if negative { -value } else { value };
+    i64::try_from(signed).map_err(|_| format!("{text:?} does not fit in 64 bits"))
+}
+
+/// Reads digits with an optional base prefix and underscores between digits (which need a prefix, as in Go).
+fn magnitude(text: &str) -> Option<u128> {
+    let lower = text.to_ascii_lowercase();
+    let (radix, digits) = match lower.get(..2) {
+        Some("0x") => (16, &lower[2..]),
+        Some("0o") => (8, &lower[2..]),
+        Some("0b") => (2, &lower[2..]),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    let prefixed = radix != 10;
+    let underscores_ok =
+        !digits.contains('_') || (prefixed && !digits.ends_with('_') && !digits.contains("__"));
+    let plain = digits.replace('_', "");
+    if !underscores_ok || plain.is_empty() || !plain.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    u128::from_str_radix(&plain, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn f01_booleans_and_numbers_are_read_as_go_reads_them() {
+        assert_eq!(Kind::Bool.parse("T"), Ok(Value::Bool(true)));
+        assert!(Kind::Bool.parse("yes").is_err());
+        assert!(Kind::Bool.parse("").is_err());
+        for (text, value) in [
+            ("0", 0),
+            ("10", 10),
+            ("0x10", 16),
+            ("0o17", 15),
+            ("017", 15),
+            ("0b11", 3),
+            ("0x1_0", 16),
+        ] {
+            assert_eq!(Kind::Uint(64).parse(text), Ok(Value::Uint(value)), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "1_0",
+            "08",
+            "0x",
+            "1.5",
+            " 1",
+            "1 ",
+            "18446744073709551616",
+        ] {
+            assert!(Kind::Uint(64).parse(text).is_err(), "{text:?}");
+        }
+        assert_eq!(
+            Kind::Uint(32).parse("4294967295"),
+            Ok(Value::Uint(u64::from(u32::MAX)))
+        );
+        assert!(Kind::Uint(32).parse("4294967296").is_err());
+        assert_eq!(
+            Kind::Int.parse("-9223372036854775808"),
+            Ok(Value::Int(i64::MIN))
+        );
+        assert!(Kind::Int.parse("9223372036854775808").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            for kind in [Kind::Bool, Kind::Uint(32), Kind::Uint(64), Kind::Int, Kind::Duration, Kind::List, Kind::Urls] {
+                let _ = kind.parse(&text);
+            }
+        }
+
+        #[test]
+        fn decimal_numbers_read_back(value: i64) {
+            prop_assert_eq!(Kind::Int.parse(&value.to_string()), Ok(Value::Int(value)));
+        }
+    }
+}
