@@ -1,0 +1,302 @@
+//! The shell: receives messages, drives the core, performs its effects.
+//!
+//! The mailbox is drained before the core is driven: a handler only notes its input and schedules one drive, which
+//! actix runs after everything that is queued. So whatever arrived while a write was in flight goes into one
+//! batch. A flood would put that off without end, so the core is also driven after so many inputs or bytes.
+//!
+//! A small batch with nothing else going on is written by this thread itself: with one caller the two thread
+//! hops to the writer and back cost a fifth of a synced put. Under load the writer thread does it, while this thread takes in
+//! the next proposals.
+
+use crate::core::{Core, Effect};
+use crate::limits;
+use crate::log::LogWriter;
+use crate::log::writer::{Append, WriterThread, fatal};
+use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler};
+use rusd_messages::mvcc::Apply;
+use rusd_messages::raft::{
+    Applied, ConfApplied, EnginePersisted, Persisted, Propose, ReadIndex, TransferLeader,
+};
+use rusd_messages::{Delivery, Port, RoleChanged, Stop, Tick};
+
+/// Whom Raft tells.
+#[derive(Clone, Debug)]
+pub struct RaftLinks {
+    /// The state machine.
+    pub apply: Port<Apply>,
+    /// Those who act on leadership: lease timer, compactor, members.
+    pub role_changed: Vec<Port<RoleChanged>>,
+}
+
+/// What Raft receives. The bounds are in [`limits`].
+#[derive(Clone, Debug)]
+pub struct RaftPorts {
+    /// Proposals.
+    pub propose: Port<Propose>,
+    /// Linearizable reads.
+    pub read_index: Port<ReadIndex>,
+    /// Credits of the state machine.
+    pub applied: Port<Applied>,
+    /// Its answers to membership changes.
+    pub conf_applied: Port<ConfApplied>,
+    /// What the engine has made durable.
+    pub engine_persisted: Port<EnginePersisted>,
+    /// MoveLeader.
+    pub transfer_leader: Port<TransferLeader>,
+    /// Time, at least once per heartbeat interval.
+    pub tick: Port<Tick>,
+    /// The end.
+    pub stop: Port<Stop>,
+}
+
+/// A started actor that does nothing until it is connected.
+#[derive(Debug)]
+pub struct Started {
+    /// What it receives.
+    pub ports: RaftPorts,
+    address: Addr<Raft>,
+    thread: WriterThread,
+}
+
+impl Started {
+    /// Connects it: it begins to campaign and to hand on what is committed.
+    pub fn connect(self, links: RaftLinks) -> RaftPorts {
+        self.address.do_send(Connect {
+            links,
+            thread: self.thread,
+        });
+        self.ports
+    }
+}
+
+/// Starts the actor on `arbiter`, which should be its own, and its writer thread.
+pub fn start(arbiter: &ArbiterHandle, core: Core, writer: LogWriter) -> std::io::Result<Started> {
+    start_with(arbiter, core, writer, limits::INLINE_ENTRIES_MAX)
+}
+
+/// As [`start`], with another limit for batches that the Raft thread writes itself; for measurements.
+pub fn start_with(
+    arbiter: &ArbiterHandle,
+    core: Core,
+    writer: LogWriter,
+    inline_entries_max: usize,
+) -> std::io::Result<Started> {
+    let thread_writer = writer.another();
+    let address = Raft::start_in_arbiter(arbiter, move |_| Raft {
+        running: Some(Running { core, writer }),
+        connected: None,
+        effects: Vec::new(),
+        inputs: 0,
+        input_bytes: 0,
+        scheduled: false,
+        inline_entries_max,
+        recent_entries: 0,
+    });
+    let persisted = Port::new("raft_persisted", limits::CONTROL_QUEUE, &address);
+    let thread = WriterThread::start(thread_writer, persisted)?;
+    let ports = RaftPorts {
+        propose: Port::new("raft_propose", limits::PROPOSE_QUEUE, &address),
+        read_index: Port::new("raft_read_index", limits::READ_INDEX_QUEUE, &address),
+        applied: Port::new("raft_applied", limits::APPLIED_QUEUE, &address),
+        conf_applied: Port::new("raft_conf_applied", limits::CONTROL_QUEUE, &address),
+        engine_persisted: Port::new("raft_engine_persisted", limits::CONTROL_QUEUE, &address),
+        transfer_leader: Port::new("raft_transfer_leader", limits::CONTROL_QUEUE, &address),
+        tick: Port::new("raft_tick", 1, &address),
+        stop: Port::new("raft_stop", limits::CONTROL_QUEUE, &address),
+    };
+    Ok(Started {
+        ports,
+        address,
+        thread,
+    })
+}
+
+/// What is let go of when the actor stops.
+struct Running {
+    core: Core,
+    writer: LogWriter,
+}
+
+struct Connect {
+    links: RaftLinks,
+    thread: WriterThread,
+}
+
+impl actix::Message for Connect {
+    type Result = ();
+}
+
+/// Do what the inputs so far have made possible.
+struct Drive;
+
+impl actix::Message for Drive {
+    type Result = ();
+}
+
+/// The actor. See the module.
+pub struct Raft {
+    /// None once stopped.
+    running: Option<Running>,
+    connected: Option<Connect>,
+    effects: Vec<Effect>,
+    inputs: usize,
+    input_bytes: usize,
+    scheduled: bool,
+    inline_entries_max: usize,
+    /// Entries per batch of late, times eight.
+    recent_entries: usize,
+}
+
+impl std::fmt::Debug for Raft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raft")
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Actor for Raft {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        // Every sender keeps its own count; the mailbox must never be what refuses.
+        context.set_mailbox_capacity(limits::PROPOSE_QUEUE);
+    }
+}
+
+impl Raft {
+    /// Notes an input, and sees to it that the core is driven.
+    fn note(&mut self, bytes: usize, context: &mut Context<Self>) {
+        self.inputs += 1;
+        self.input_bytes += bytes;
+        if self.inputs >= limits::DRIVE_INPUTS_MAX || self.input_bytes >= limits::DRIVE_BYTES_MAX {
+            self.drive(context);
+        } else if !self.scheduled {
+            self.scheduled = true;
+            context.notify(Drive);
+        }
+    }
+
+    fn drive(&mut self, context: &mut Context<Self>) {
+        self.inputs = 0;
+        self.input_bytes = 0;
+        if self.connected.is_none() {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        loop {
+            let Some(running) = &mut self.running else {
+                break;
+            };
+            running.core.drive(&mut effects);
+            let mut written_inline = false;
+            for effect in effects.drain(..) {
+                written_inline |= self.perform(effect, context);
+            }
+            if !written_inline {
+                break;
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// Performs one effect; true if it was a write that is done already.
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) -> bool {
+        let (Some(running), Some(connected)) = (&mut self.running, &self.connected) else {
+            return false;
+        };
+        match effect {
+            Effect::Append(append) => {
+                self.recent_entries =
+                    self.recent_entries - self.recent_entries / 8 + append.entries.len();
+                let calm = self.recent_entries <= self.inline_entries_max * 8;
+                if calm && fits_inline(&append, self.inline_entries_max) {
+                    if let Err(error) = running.writer.write(&append) {
+                        fatal(&error);
+                    }
+                    running.core.persisted(append.ready);
+                    return true;
+                }
+                connected.thread.append(append);
+            }
+            Effect::Apply(apply) => {
+                if connected.links.apply.deliver(apply).is_err() {
+                    panic!("the state machine has ended before Raft");
+                }
+            }
+            Effect::RoleChanged(changed) => {
+                for port in &connected.links.role_changed {
+                    // Rare, and whoever has stopped already need not know.
+                    let _stopped = port.deliver(changed);
+                }
+            }
+            // Lost on purpose: no transport is linked, and Raft tolerates loss.
+            Effect::Send(_) => {}
+            Effect::Stopped(reply) => {
+                let thread = self.connected.take().map(|connected| connected.thread);
+                if let Some(thread) = thread {
+                    thread.stop();
+                }
+                self.running = None;
+                reply.send(());
+                context.stop();
+            }
+        }
+        false
+    }
+}
+
+/// Whether the Raft thread writes this batch itself. Truncations go to the thread that can remove segments.
+fn fits_inline(append: &Append, entries_max: usize) -> bool {
+    append.entries.len() <= entries_max
+        && append.entry_bytes <= limits::INLINE_BYTES_MAX
+        && append.truncate.is_none()
+}
+
+impl Handler<Connect> for Raft {
+    type Result = ();
+
+    fn handle(&mut self, connect: Connect, context: &mut Context<Self>) {
+        self.connected = Some(connect);
+        self.drive(context);
+    }
+}
+
+impl Handler<Drive> for Raft {
+    type Result = ();
+
+    fn handle(&mut self, _: Drive, context: &mut Context<Self>) {
+        self.scheduled = false;
+        self.drive(context);
+    }
+}
+
+/// Inputs of the core, each with what it counts for in bytes.
+macro_rules! inputs {
+    ($($message:ty: |$core:ident, $input:ident| $apply:expr, $bytes:expr;)*) => {
+        $(impl Handler<Delivery<$message>> for Raft {
+            type Result = ();
+
+            fn handle(&mut self, delivery: Delivery<$message>, context: &mut Context<Self>) {
+                let $input = delivery.open();
+                let bytes = $bytes;
+                if let Some(Running { core: $core, .. }) = &mut self.running {
+                    $apply;
+                    self.note(bytes, context);
+                }
+            }
+        })*
+    };
+}
+
+inputs! {
+    Propose: |core, input| core.propose(input), input.data.len();
+    ReadIndex: |core, input| core.read_index(input), 0;
+    Persisted: |core, input| core.persisted(input.ready), 0;
+    Applied: |core, input| core.applied(input.through), 0;
+    ConfApplied: |core, input| core.conf_applied(input.index, input.rejected), 0;
+    EnginePersisted: |core, input| core.engine_persisted(input.applied), 0;
+    TransferLeader: |core, input| core.transfer_leader(input), 0;
+    Tick: |core, input| core.tick(input.now_ms), 0;
+    Stop: |core, input| core.stop(input.reply), 0;
+}

@@ -1,0 +1,818 @@
+//! The pure core: raft-rs, and the host's duties around it.
+//!
+//! Inputs are method calls; time is the number in the last tick. After any number of inputs the shell calls
+//! [`Core::drive`] and performs the [`Effect`]s in their order. The core answers reply ports itself; everything
+//! that touches a disk, a thread or another actor is an effect.
+//!
+//! # The host's duties
+//!
+//! For each ready of raft-rs, in this order ([`Core::handle_ready`]):
+//!
+//! 1. *Persist*: entries enter the tail, where raft-rs reads them, and together with the vote the append batch that
+//!    is collecting. One batch is in flight at a time; the next one leaves when it is answered. A ready that only moves the
+//!    commit index is not written: the index rides in the next batch, and is a hint anyway.
+//! 2. *Send*: a leader's messages at once; anybody else's only when everything before them is persisted.
+//! 3. *Apply*: committed entries queue for the state machine, which gets them in batches as its credits allow.
+//! 4. *Advance*: `advance_append_async` now, `on_persist_ready` when the batch is answered (or at once if there
+//!    was nothing to write), `advance_apply_to` when the state machine has answered.
+//!
+//! # A membership change
+//!
+//! ends an Apply batch and holds back everything behind it until the state machine has said whether it stands. Only
+//! then does raft-rs take it, and the new configuration is written with the index it belongs to, so that a restart
+//! takes each change exactly once: from the configuration, or by meeting its entry again.
+//!
+//! # One voter
+//!
+//! It campaigns as soon as no committed membership change waits to be applied, rather than after an election timeout.
+//! Proposals are held while a write is in flight, so that each batch is one message to raft-rs: nobody but the disk
+//! would gain from seeing them earlier.
+
+mod applying;
+mod membership;
+mod proposals;
+mod reads;
+
+use crate::limits;
+use crate::log::tail::size_of;
+use crate::log::{Append, LogTail, Truncated, Vote};
+use crate::metrics;
+use applying::Applying;
+use membership::Membership;
+use proposals::Proposals;
+use raft::eraftpb::{Message, MessageType};
+use raft::{Config, INVALID_ID, RawNode, StateRole, Storage};
+use reads::Reads;
+use rusd_messages::mvcc::Apply;
+use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
+use rusd_messages::{Index, MemberId, RaftStatus, Reply, Role, RoleChanged, Term};
+use rusd_proto::EtcdError;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Settings of the core.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This member.
+    pub member: MemberId,
+    /// The index through which the engine has applied the log. 0 for a new one.
+    pub applied: Index,
+    /// `--heartbeat-interval`.
+    pub heartbeat_ms: u64,
+    /// `--election-timeout`.
+    pub election_ms: u64,
+    /// Makes contexts of this start differ from those of an earlier one: its wall-clock time will do.
+    pub incarnation: u64,
+    /// The feature gate `PriorityRequest`: lease revocations get twice the gap of G-11.
+    pub priority_requests: bool,
+}
+
+impl CoreConfig {
+    /// `ReqTimeout` of the contract: how long a proposal or a read waits.
+    pub fn request_timeout_ms(&self) -> u64 {
+        5_000 + 2 * self.election_ms
+    }
+}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write this, then call [`Core::persisted`]. No other batch comes before that.
+    Append(Append),
+    /// Send these to the members they name.
+    Send(Vec<Message>),
+    /// Hand this to the state machine.
+    Apply(Apply),
+    /// Tell those who care.
+    RoleChanged(RoleChanged),
+    /// Everything is written: close the log, then answer.
+    Stopped(Reply<()>),
+}
+
+/// Why a member cannot go on from what is on its disk.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The engine has applied what the log does not have.
+    #[error(
+        "the store has applied entry {applied} of the log, but the log ends at entry {last}: acknowledged writes are \
+         lost, so this member refuses to start. Was its directory replaced or restored from an older copy? Put the log \
+         that belongs to the store back, or start from a snapshot (`rusdutl snapshot restore`) in an empty data directory"
+    )]
+    LostEntries {
+        /// What the engine has applied.
+        applied: u64,
+        /// Where the log ends.
+        last: u64,
+    },
+    /// The log no longer has what the engine has yet to apply.
+    #[error(
+        "the store has applied entry {applied} of the log, but the log begins only after entry {truncated}: the store is \
+         older than the log, so this member refuses to start. Put the store that belongs to the log back, or start from a \
+         snapshot (`rusdutl snapshot restore`) in an empty data directory"
+    )]
+    StoreTooOld {
+        /// What the engine has applied.
+        applied: u64,
+        /// The last entry that the log no longer has.
+        truncated: u64,
+    },
+    /// The log has not been set up.
+    #[error("the log has no members: it has not been set up")]
+    NotBootstrapped,
+    /// raft-rs objects.
+    #[error("the log and the configuration do not fit together: {0}")]
+    Raft(#[from] raft::Error),
+}
+
+/// What raft-rs showed in the last ready, to see whether there is anything besides committed entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    term: u64,
+    vote: u64,
+    role: StateRole,
+    leader: u64,
+}
+
+struct Transfer {
+    target: MemberId,
+    since_ms: u64,
+    reply: Reply<Result<(), EtcdError>>,
+}
+
+/// See the module.
+pub struct Core {
+    config: CoreConfig,
+    node: RawNode<LogTail>,
+    status: Arc<RaftStatus>,
+    now_ms: u64,
+    next_tick_ms: u64,
+    proposals: Proposals,
+    reads: Reads,
+    applying: Applying,
+    membership: Membership,
+    /// The ready that the write in flight answers.
+    in_flight: Option<u64>,
+    collecting: Append,
+    newest_ready: u64,
+    /// Everything through this ready is persisted.
+    persisted_through: u64,
+    /// Messages that wait until everything through their ready is persisted.
+    after_persist: Vec<(u64, Vec<Message>)>,
+    vote: Vote,
+    /// The vote that the last append batch carried.
+    vote_given: Vote,
+    truncate: Option<Truncated>,
+    truncate_since_ms: u64,
+    applied: u64,
+    /// The newest index that the state machine says it has applied; ahead of `applied` only at a barrier.
+    acknowledged: u64,
+    shown: Shown,
+    leader_elected_ms: Option<u64>,
+    /// The term in which this member has applied an entry of its own as leader.
+    led_term: Option<u64>,
+    told: Option<RoleChanged>,
+    transfer: Option<Transfer>,
+    stopping: bool,
+    stopped: Option<Reply<()>>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("member", &self.config.member)
+            .field("shown", &self.shown)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// A member that goes on from `tail`, which it checks against what the engine has applied.
+    pub fn new(
+        config: CoreConfig,
+        mut tail: LogTail,
+        status: Arc<RaftStatus>,
+    ) -> Result<Self, StartError> {
+        metrics::init();
+        let applied = config.applied.0;
+        let (last, truncated) = (tail.last(), tail.truncated().index);
+        if tail.conf().state.voters.is_empty() {
+            return Err(StartError::NotBootstrapped);
+        }
+        if applied > last {
+            return Err(StartError::LostEntries { applied, last });
+        }
+        if applied < truncated {
+            return Err(StartError::StoreTooOld { applied, truncated });
+        }
+        // The commit index is written lazily; what the engine has applied was committed.
+        tail.set_commit(tail.vote().commit.max(applied));
+        let vote = tail.vote();
+        let changes = membership::changes_beyond_conf(&tail)?;
+        let mut membership = Membership::new(config.member, tail.conf().clone());
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let mut node = RawNode::new(&raft_config(&config), tail, &logger)?;
+        // Applied by the engine, but lost before the configuration was written.
+        let (settled, ahead): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|entry| entry.index <= applied);
+        for entry in settled {
+            let state =
+                crate::conf_change::decode(&entry).map(|change| node.apply_conf_change(&change));
+            membership.settle(entry.index, state.transpose()?);
+        }
+        membership.note(&ahead);
+        let shown = shown(&node);
+        status.set_committed(Index(vote.commit));
+        status.set_applied(Index(applied));
+        status.set_leadership(Term(vote.term), None);
+        status.set_reads_are_local(false);
+        Ok(Self {
+            reads: Reads::new(config.member, config.incarnation),
+            applying: Applying::new(applied),
+            proposals: Proposals::default(),
+            membership,
+            config,
+            node,
+            status,
+            now_ms: 0,
+            next_tick_ms: 0,
+            in_flight: None,
+            collecting: Append::default(),
+            newest_ready: 0,
+            persisted_through: 0,
+            after_persist: Vec::new(),
+            vote,
+            vote_given: vote,
+            truncate: None,
+            truncate_since_ms: 0,
+            applied,
+            acknowledged: applied,
+            shown,
+            leader_elected_ms: None,
+            led_term: None,
+            told: None,
+            transfer: None,
+            stopping: false,
+            stopped: None,
+        })
+    }
+
+    // ---- Inputs ----
+
+    /// Takes a proposal of this member, or answers why not.
+    pub fn propose(&mut self, proposal: Propose) {
+        if let Some(error) = self.refusal(&proposal) {
+            proposal.reply.send(Err(error));
+            return;
+        }
+        self.proposals.add(proposal, self.now_ms);
+    }
+
+    fn refusal(&self, proposal: &Propose) -> Option<EtcdError> {
+        if self.stopping {
+            return Some(EtcdError::Stopped);
+        }
+        let gap = self
+            .node
+            .raft
+            .raft_log
+            .committed
+            .saturating_sub(self.applied);
+        let too_many = gap > limits::APPLY_GAP_MAX && !self.has_priority(proposal, gap)
+            || self.proposals.waiting() >= limits::WAITING_MAX
+            || self.proposals.held_bytes() >= limits::HELD_BYTES_MAX;
+        too_many.then_some(EtcdError::TooManyRequests)
+    }
+
+    fn has_priority(&self, proposal: &Propose, gap: u64) -> bool {
+        self.config.priority_requests
+            && gap <= limits::APPLY_GAP_PRIORITY_MAX
+            && proposals::is_lease_revoke(&proposal.data)
+    }
+
+    /// Confirms leadership for a read: at once if nobody else can have it, else with the next round.
+    pub fn read_index(&mut self, read: ReadIndex) {
+        if self.stopping {
+            read.reply.send(Err(EtcdError::Stopped));
+        } else if self.status.reads_are_local() {
+            read.reply
+                .send(Ok(Index(self.node.raft.raft_log.committed)));
+        } else {
+            self.reads.add(read.reply, self.now_ms);
+        }
+    }
+
+    /// A message of another member.
+    pub fn step(&mut self, message: Message) {
+        if self.stopping {
+            return;
+        }
+        // Snapshots arrive as streams of their own, never as a message.
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            return;
+        }
+        if message.term > self.node.raft.term {
+            self.status.set_reads_are_local(false);
+        }
+        if let Err(error) = self.node.step(message) {
+            tracing::debug!(%error, "a peer's message was not taken");
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        let before_ms = self.now_ms.saturating_sub(self.config.request_timeout_ms());
+        if before_ms > 0 {
+            let elected_ms = self.leader_elected_ms;
+            let election_ms = self.config.election_ms;
+            self.proposals.expire(before_ms, |proposed_ms| {
+                timeout_error(proposed_ms, elected_ms, election_ms)
+            });
+            self.reads.expire(before_ms);
+            if let Some(transfer) = self
+                .transfer
+                .take_if(|transfer| transfer.since_ms < before_ms)
+            {
+                transfer.reply.send(Err(EtcdError::Timeout));
+            }
+        }
+        self.tick_raft();
+    }
+
+    fn tick_raft(&mut self) {
+        let heartbeat_ms = self.config.heartbeat_ms;
+        // Timers jitter: one that is a little early counts as on time.
+        if self.now_ms + heartbeat_ms / 4 < self.next_tick_ms {
+            return;
+        }
+        if self.now_ms < self.next_tick_ms + heartbeat_ms {
+            self.next_tick_ms += heartbeat_ms;
+        } else {
+            // Missed ticks are not made up for: after a pause of the process they would only cause elections.
+            self.next_tick_ms = self.now_ms + heartbeat_ms;
+            if self.leads() && !self.membership.is_sole_voter() {
+                metrics::HEARTBEAT_SEND_FAILURES.inc();
+            }
+        }
+        // raft-rs makes a sole voter the leader on the spot, and expects its whole log to be persisted then.
+        let must_wait = self.membership.is_sole_voter() && !self.leads() && self.is_writing();
+        if !must_wait && !self.stopping {
+            self.node.tick();
+        }
+    }
+
+    /// The write of this ready is durable.
+    pub fn persisted(&mut self, ready: u64) {
+        if self
+            .in_flight
+            .take_if(|in_flight| *in_flight == ready)
+            .is_none()
+        {
+            return;
+        }
+        // Readies behind it with nothing to write count as persisted too.
+        let through = if self.collecting.is_empty() {
+            self.newest_ready
+        } else {
+            ready
+        };
+        self.persist_through(through);
+        let stable = self
+            .collecting
+            .entries
+            .first()
+            .map_or(u64::MAX, |entry| entry.index - 1);
+        let releasable = stable.min(self.applying.handed_through());
+        self.node.mut_store().release(releasable);
+    }
+
+    fn persist_through(&mut self, ready: u64) {
+        self.persisted_through = ready;
+        self.node.on_persist_ready(ready);
+    }
+
+    /// The state machine has applied everything through `through`.
+    pub fn applied(&mut self, through: Index) {
+        let through = through.0.min(self.applying.handed_through());
+        self.applying.applied(through);
+        self.acknowledged = self.acknowledged.max(through);
+        self.advance_applied();
+    }
+
+    fn advance_applied(&mut self) {
+        let through = match self.applying.barrier() {
+            Some(barrier) => self.acknowledged.min(barrier - 1),
+            None => self.acknowledged,
+        };
+        if through > self.applied {
+            self.applied = through;
+            self.node.advance_apply_to(through);
+        }
+    }
+
+    /// The state machine has settled the membership change at `index`.
+    pub fn conf_applied(&mut self, index: Index, rejected: bool) {
+        let Some(barrier) = self.applying.lift_barrier(index.0) else {
+            return;
+        };
+        let change = barrier.change.filter(|_| !rejected);
+        let state = change.and_then(|change| match self.node.apply_conf_change(&change) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::error!(%error, index = index.0, "a membership change was not possible");
+                None
+            }
+        });
+        self.membership.settle(index.0, state);
+        self.collecting.conf = Some(self.membership.conf().clone());
+        self.collecting.must_sync = true;
+        self.collecting.ready = self.newest_ready;
+        self.advance_applied();
+    }
+
+    /// The engine has made everything through `applied` durable.
+    pub fn engine_persisted(&mut self, applied: Index) {
+        let kept = if self.membership.is_sole_voter() {
+            0
+        } else {
+            limits::CATCH_UP_ENTRIES
+        };
+        let index = applied.0.min(self.applied).saturating_sub(kept);
+        if index <= self.node.store().truncated().index {
+            return;
+        }
+        match self.node.store().term(index) {
+            Ok(term) => {
+                let truncated = Truncated { index, term };
+                self.node.mut_store().truncate(truncated);
+                self.truncate_since_ms = self.now_ms;
+                self.truncate = Some(truncated);
+            }
+            Err(error) => tracing::warn!(%error, index, "the log cannot be truncated"),
+        }
+    }
+
+    /// Hands leadership to another member.
+    pub fn transfer_leader(&mut self, transfer: TransferLeader) {
+        let TransferLeader { target, reply } = transfer;
+        if self.stopping {
+            reply.send(Err(EtcdError::Stopped));
+        } else if !self.leads() {
+            reply.send(Err(EtcdError::NotLeader));
+        } else if !self.membership.is_voter(target) {
+            reply.send(Err(EtcdError::BadLeaderTransferee));
+        } else if target == self.config.member {
+            reply.send(Ok(()));
+        } else {
+            self.node.transfer_leader(target.0);
+            let transfer = Transfer {
+                target,
+                since_ms: self.now_ms,
+                reply,
+            };
+            if let Some(earlier) = self.transfer.replace(transfer) {
+                earlier.reply.send(Err(EtcdError::Timeout));
+            }
+        }
+    }
+
+    /// Takes nothing more, fails what waits, and tells when everything is written.
+    pub fn stop(&mut self, reply: Reply<()>) {
+        self.stopping = true;
+        self.stopped = Some(reply);
+        self.proposals.fail_all(&EtcdError::Stopped);
+        self.reads.fail_all(&EtcdError::Stopped);
+        if let Some(transfer) = self.transfer.take() {
+            transfer.reply.send(Err(EtcdError::Stopped));
+        }
+        self.status.set_reads_are_local(false);
+    }
+
+    // ---- Driving ----
+
+    /// Does everything that the inputs since the last call have made possible.
+    pub fn drive(&mut self, effects: &mut Vec<Effect>) {
+        loop {
+            self.campaign_alone();
+            self.submit_proposals();
+            self.submit_read_round();
+            if !self.wants_ready() {
+                break;
+            }
+            self.handle_ready(effects);
+        }
+        self.send_what_is_persisted(effects);
+        self.release_append(effects);
+        if !self.stopping {
+            while let Some(apply) = self.applying.next_batch(&mut self.proposals) {
+                effects.push(Effect::Apply(apply));
+            }
+        }
+        self.publish(effects);
+        self.finish_stopping(effects);
+    }
+
+    /// Whether a write is in flight or about to be.
+    fn is_writing(&self) -> bool {
+        self.in_flight.is_some() || !self.collecting.is_empty()
+    }
+
+    fn leads(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    fn campaign_alone(&mut self) {
+        let raft = &self.node.raft;
+        let committed = raft.raft_log.committed;
+        let can = self.membership.is_sole_voter()
+            && raft.state == StateRole::Follower
+            && !self.stopping
+            && !self.is_writing()
+            && !self.membership.any_unapplied_through(committed)
+            && committed - self.applied <= limits::CAMPAIGN_GAP_MAX;
+        if can && let Err(error) = self.node.campaign() {
+            tracing::warn!(%error, "cannot campaign");
+        }
+    }
+
+    fn submit_proposals(&mut self) {
+        while self.proposals.any_held() && self.can_submit() {
+            let entries = self.proposals.take(
+                limits::WRITE_BATCH_ENTRIES_MAX,
+                limits::WRITE_BATCH_BYTES_MAX,
+            );
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgPropose);
+            message.from = self.config.member.0;
+            message.set_entries(entries.into());
+            // Every reason to drop it has been ruled out; should one remain, the callers time out.
+            if let Err(error) = self.node.raft.step(message) {
+                tracing::warn!(%error, "proposals were dropped");
+            }
+        }
+    }
+
+    /// Whether raft-rs would take proposals now. It loses those it does not take, so they are held.
+    fn can_submit(&self) -> bool {
+        let raft = &self.node.raft;
+        let pending = raft.raft_log.unstable.entries.len() + self.collecting.entries.len();
+        let pending_bytes = raft.raft_log.unstable.entries_size + self.collecting.entry_bytes;
+        raft.leader_id != INVALID_ID
+            && raft.lead_transferee.is_none()
+            && raft.prs().get(raft.id).is_some()
+            && raft.uncommitted_size() < limits::UNCOMMITTED_BYTES_MAX
+            && pending < limits::WRITE_BATCH_ENTRIES_MAX
+            && pending_bytes < limits::WRITE_BATCH_BYTES_MAX
+            && !(self.membership.is_sole_voter() && self.in_flight.is_some())
+    }
+
+    fn submit_read_round(&mut self) {
+        let leader = self.node.raft.leader_id;
+        if !self.reads.any() || leader == INVALID_ID {
+            return;
+        }
+        // A leader that has committed nothing in its term would drop it.
+        if self.leads() && !self.node.raft.commit_to_current_term() {
+            return;
+        }
+        if let Some(context) = self.reads.due(leader, self.now_ms) {
+            self.node.read_index(context);
+        }
+    }
+
+    fn wants_ready(&mut self) -> bool {
+        let chunk = if self.applying.is_full() {
+            0
+        } else {
+            limits::APPLY_BATCH_BYTES_MAX as u64
+        };
+        self.node.raft.set_max_committed_size_per_ready(chunk);
+        if !self.applying.is_full() {
+            return self.node.has_ready();
+        }
+        let raft = &self.node.raft;
+        !raft.msgs.is_empty()
+            || !raft.read_states.is_empty()
+            || !raft.raft_log.unstable.entries.is_empty()
+            || shown(&self.node) != self.shown
+    }
+
+    /// The host's duties around one ready.
+    fn handle_ready(&mut self, effects: &mut Vec<Effect>) {
+        let mut ready = self.node.ready();
+        let number = ready.number();
+        self.newest_ready = number;
+        self.note_leadership();
+        for read in ready.take_read_states() {
+            self.reads.confirmed(&read.request_ctx, Index(read.index));
+        }
+
+        // 1. Persist.
+        let entries = ready.take_entries();
+        if let Some(index) = self.membership.note(&entries) {
+            self.vote.last_conf_change = index;
+        }
+        if let Some(hard_state) = ready.hs() {
+            self.vote.term = hard_state.term;
+            self.vote.vote = hard_state.vote;
+            self.vote.commit = hard_state.commit;
+        }
+        let must_write = ready.must_sync();
+        if must_write {
+            self.node.mut_store().append(&entries);
+            self.vote_given = self.vote;
+            self.collecting.merge(Append {
+                ready: number,
+                entry_bytes: entries.iter().map(size_of).sum(),
+                entries,
+                vote: Some(self.vote),
+                must_sync: true,
+                ..Append::default()
+            });
+        }
+
+        // 2. Send.
+        let messages = ready.take_messages();
+        if !messages.is_empty() {
+            effects.push(Effect::Send(messages));
+        }
+        let persisted_messages = ready.take_persisted_messages();
+        if !persisted_messages.is_empty() {
+            self.after_persist.push((number, persisted_messages));
+        }
+
+        // 3. Apply.
+        self.applying.push(ready.take_committed_entries());
+
+        // 4. Advance.
+        self.node.advance_append_async(ready);
+        if !self.is_writing() {
+            self.persist_through(number);
+        }
+    }
+
+    fn send_what_is_persisted(&mut self, effects: &mut Vec<Effect>) {
+        let through = self.persisted_through;
+        for (_, messages) in self
+            .after_persist
+            .extract_if(.., |(ready, _)| *ready <= through)
+        {
+            effects.push(Effect::Send(messages));
+        }
+    }
+
+    fn release_append(&mut self, effects: &mut Vec<Effect>) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        if self.collecting.is_empty() && !self.truncation_is_overdue() {
+            return;
+        }
+        let mut append = std::mem::take(&mut self.collecting);
+        append.ready = self.newest_ready;
+        if let Some(truncated) = self.truncate.take() {
+            append.truncate = Some(truncated);
+            append.must_sync = true;
+        }
+        self.in_flight = Some(append.ready);
+        effects.push(Effect::Append(append));
+    }
+
+    /// Whether a truncation has waited for company long enough, or the log is about to be closed.
+    fn truncation_is_overdue(&self) -> bool {
+        const PATIENCE_MS: u64 = 1_000;
+        self.truncate.is_some()
+            && (self.stopping || self.now_ms >= self.truncate_since_ms + PATIENCE_MS)
+    }
+
+    /// Notices a change of leader.
+    fn note_leadership(&mut self) {
+        let now = shown(&self.node);
+        if now == self.shown {
+            return;
+        }
+        if now.leader != self.shown.leader && now.leader != INVALID_ID {
+            metrics::LEADER_CHANGES.inc();
+            self.leader_elected_ms = Some(self.now_ms);
+            self.reads.leader_changed(now.leader);
+            if let Some(transfer) = self
+                .transfer
+                .take_if(|transfer| transfer.target.0 == now.leader)
+            {
+                transfer.reply.send(Ok(()));
+            }
+        }
+        if now.role != self.shown.role || now.leader != self.shown.leader {
+            tracing::info!(term = now.term, role = ?now.role, leader = format!("{:x}", now.leader), "raft state");
+        }
+        self.shown = now;
+    }
+
+    /// Publishes where this member stands. Runs before the effects are performed: the shortcut for reads is
+    /// withdrawn before any entry that ends it leaves this function.
+    fn publish(&mut self, effects: &mut Vec<Effect>) {
+        self.note_leadership();
+        let Shown { term, leader, .. } = self.shown;
+        let committed = self.node.raft.raft_log.committed;
+        self.status.set_committed(Index(committed));
+        self.status.set_applied(Index(self.applied));
+        metrics::PROPOSALS_COMMITTED.set(i64::try_from(committed).unwrap_or(i64::MAX));
+        metrics::PROPOSALS_APPLIED.set(i64::try_from(self.applied).unwrap_or(i64::MAX));
+
+        if self.leads() && self.led_term != Some(term) && self.node.raft.apply_to_current_term() {
+            self.led_term = Some(term);
+        }
+        let leads = self.leads() && self.led_term == Some(term);
+        let leader = (leader != INVALID_ID).then_some(MemberId(leader));
+        let role = match (leads, self.membership.is_learner()) {
+            (true, _) => Role::Leader,
+            (false, true) => Role::Learner,
+            (false, false) => Role::Follower,
+        };
+        let local = leads && self.membership.stays_sole_voter() && !self.stopping;
+        if !local {
+            self.status.set_reads_are_local(false);
+        }
+        let changed = RoleChanged {
+            role,
+            term: Term(term),
+            leader,
+        };
+        if self.told != Some(changed) {
+            self.told = Some(changed);
+            self.status.set_leadership(Term(term), leader);
+            metrics::HAS_LEADER.set(i64::from(leader.is_some()));
+            metrics::IS_LEADER.set(i64::from(self.leads()));
+            effects.push(Effect::RoleChanged(changed));
+        }
+        if local {
+            self.status.set_reads_are_local(true);
+        }
+    }
+
+    fn finish_stopping(&mut self, effects: &mut Vec<Effect>) {
+        if self.stopped.is_none() || self.is_writing() {
+            return;
+        }
+        if self.vote != self.vote_given {
+            // The commit index, so that the next start need not wait for an election to know it.
+            self.vote_given = self.vote;
+            self.collecting.vote = Some(self.vote);
+            self.collecting.must_sync = true;
+            self.release_append(effects);
+            return;
+        }
+        if let Some(reply) = self.stopped.take() {
+            effects.push(Effect::Stopped(reply));
+        }
+    }
+
+    /// Bytes and entries of the log that are in memory, for tests and gauges.
+    pub fn in_memory(&self) -> usize {
+        self.node.store().in_memory()
+    }
+}
+
+fn shown(node: &RawNode<LogTail>) -> Shown {
+    let raft = &node.raft;
+    Shown {
+        term: raft.term,
+        vote: raft.vote,
+        role: raft.state,
+        leader: raft.leader_id,
+    }
+}
+
+/// The text for a proposal that was not applied in time (G-13): whether an election came in between decides.
+fn timeout_error(proposed_ms: u64, elected_ms: Option<u64>, election_ms: u64) -> EtcdError {
+    let in_between = elected_ms.is_some_and(|elected_ms| {
+        let lost_ms = elected_ms.saturating_sub(2 * election_ms);
+        proposed_ms >= lost_ms && proposed_ms < elected_ms
+    });
+    if in_between {
+        EtcdError::TimeoutLeaderFailure
+    } else {
+        EtcdError::Timeout
+    }
+}
+
+fn raft_config(config: &CoreConfig) -> Config {
+    let heartbeat_ms = config.heartbeat_ms.max(1);
+    let election_tick =
+        usize::try_from(config.election_ms / heartbeat_ms).unwrap_or(usize::MAX / 4);
+    Config {
+        id: config.member.0,
+        election_tick: election_tick.max(2),
+        heartbeat_tick: 1,
+        applied: config.applied.0,
+        max_size_per_msg: limits::MESSAGE_BYTES_MAX,
+        max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        // Far above what the core lets in: without any limit raft-rs does not count.
+        max_uncommitted_size: u64::MAX / 2,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,463 @@
+//! The log on disk: opening it, setting it up, and the parts that read and write it.
+//!
+//! Entries live in raft-engine, region 1, together with the small state of [`state`]. A record of the log is one
+//! append batch: entries, vote, configuration and truncation in one piece, synced once.
+//!
+//! # Opening
+//!
+//! 1. Take the lock, so that nobody writes meanwhile.
+//! 2. Verify every byte of every segment ([`segment`]): a torn tail of the newest one is an unacknowledged
+//!    batch and is cut off; anything else is damage and refused, naming the file and the remedy.
+//! 3. Let raft-engine read it, and check that what it found fits together: no gap between the truncation
+//!    point and the first entry, nothing committed beyond the last one, a known format version.
+//!
+//! A damaged *last* record cannot be told from a torn one. If it held acknowledged entries, the engine's applied index or
+//! the logged commit index is beyond the end of the log, and the start is refused for that.
+//!
+//! # Truncation
+//!
+//! Entries go once the engine has made durable what they did (`EnginePersisted`): the truncation rides in the record of the
+//! next append, and whole segments are then removed by a thread of their own.
+
+pub mod error;
+pub mod segment;
+pub mod state;
+pub mod tail;
+pub mod writer;
+
+pub use error::LogError;
+pub use state::{Conf, Identity, Truncated, Vote};
+pub use tail::{LogTail, StableEntries};
+pub use writer::{Append, LogWriter};
+
+use crate::conf_change;
+use crate::limits;
+use raft::eraftpb::{Entry, EntryType};
+use raft_engine::{Config, Engine, MessageExt, ReadableSize, RecoveryMode};
+use rusd_messages::MemberId;
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The one region that the log uses.
+pub(crate) const REGION: u64 = 1;
+
+/// Tells raft-engine how to read the index of an entry.
+#[derive(Debug)]
+pub(crate) struct RaftEntry;
+
+impl MessageExt for RaftEntry {
+    type Entry = Entry;
+
+    fn index(entry: &Entry) -> u64 {
+        entry.index
+    }
+}
+
+/// Where and how the log is kept.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Its directory; made if missing (its parent must exist).
+    pub dir: PathBuf,
+    /// Whether acknowledged entries are synced. Off only for `--unsafe-no-fsync`: a power loss then loses
+    /// acknowledged writes, and may leave a log that is refused.
+    pub fsync: bool,
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Total size from which truncated segments are removed.
+    pub purge_threshold_bytes: u64,
+}
+
+impl LogConfig {
+    /// A synced log in `dir`, with the usual sizes.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            fsync: true,
+            segment_bytes: limits::SEGMENT_BYTES,
+            purge_threshold_bytes: limits::PURGE_THRESHOLD_BYTES,
+        }
+    }
+}
+
+/// A founding member, as it goes into the log of a new cluster.
+#[derive(Clone, Debug)]
+pub struct BootstrapMember {
+    /// Its id.
+    pub id: MemberId,
+    /// etcd's member JSON ([`conf_change::member_json`]).
+    pub context: Vec<u8>,
+}
+
+/// How a new cluster begins.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// Of this member.
+    pub identity: Identity,
+    /// All founders, this one among them.
+    pub members: Vec<BootstrapMember>,
+}
+
+/// An open log, before it is split into the parts that the core and the writer use.
+pub struct Log {
+    engine: Arc<Engine>,
+    config: LogConfig,
+    identity: Option<Identity>,
+    vote: Vote,
+    conf: Conf,
+    truncated: Truncated,
+    last_index: u64,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.config.dir)
+            .field("identity", &self.identity)
+            .field("vote", &self.vote)
+            .field("truncated", &self.truncated)
+            .field("last_index", &self.last_index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Opens the log, or makes an empty one.
+    pub fn open(config: LogConfig) -> Result<Self, LogError> {
+        let dir = config.dir.clone();
+        make_dir(&dir)?;
+        let lock = lock(&dir)?;
+        verify_segments(&dir)?;
+        drop(lock);
+        let engine = open_engine(&config)?;
+        sync_dir(&dir)?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        let mut log = Self {
+            engine: Arc::new(engine),
+            config,
+            identity: None,
+            vote: Vote::default(),
+            conf: Conf::default(),
+            truncated: Truncated::default(),
+            last_index: 0,
+        };
+        log.load()?;
+        Ok(log)
+    }
+
+    /// Whose log this is; None if it has not been set up yet.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// The last entry.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// Begins the log of a new cluster: one committed conf change of term 1 for each founder, in order of
+    /// their ids, as etcd does it. So every founder has the same log without having talked to the others.
+    pub fn bootstrap(&mut self, bootstrap: &Bootstrap) -> Result<(), LogError> {
+        if self.identity.is_some() {
+            return Err(LogError::AlreadyBootstrapped {
+                path: self.config.dir.clone(),
+            });
+        }
+        let mut members: Vec<&BootstrapMember> = bootstrap.members.iter().collect();
+        members.sort_by_key(|member| member.id);
+        let entries: Vec<Entry> = members
+            .iter()
+            .zip(1..)
+            .map(|(member, index)| {
+                let mut entry = Entry::default();
+                entry.set_entry_type(EntryType::EntryConfChange);
+                entry.term = 1;
+                entry.index = index;
+                entry.data = conf_change::add_founder(member.id, &member.context).into();
+                entry
+            })
+            .collect();
+        let last = entries.len() as u64;
+        let mut conf = Conf::default();
+        conf.state.voters = members.iter().map(|member| member.id.0).collect();
+        let vote = Vote {
+            term: 1,
+            vote: 0,
+            commit: last,
+            last_conf_change: last,
+        };
+        let append = Append {
+            entries,
+            vote: Some(vote),
+            conf: Some(conf),
+            must_sync: true,
+            ..Append::default()
+        };
+        self.writer()
+            .write_with_identity(&append, Some(bootstrap.identity))?;
+        self.load()
+    }
+
+    /// The part that writes.
+    pub fn writer(&self) -> LogWriter {
+        LogWriter::new(self.engine.clone(), &self.config)
+    }
+
+    /// The part that Raft reads. The writers must be dropped too before the log is closed.
+    pub fn into_tail(self) -> LogTail {
+        LogTail::new(
+            Box::new(EngineEntries {
+                engine: self.engine,
+                dir: self.config.dir,
+            }),
+            self.vote,
+            self.conf,
+            self.truncated,
+            self.last_index,
+        )
+    }
+
+    fn load(&mut self) -> Result<(), LogError> {
+        let dir = &self.config.dir;
+        let get = |key: &[u8]| self.engine.get(REGION, key);
+        let first = self.engine.first_index(REGION);
+        let last = self.engine.last_index(REGION);
+        let Some(identity) = get(state::IDENTITY_KEY) else {
+            if first.is_some() || get(state::VOTE_KEY).is_some() {
+                return Err(LogError::damaged(
+                    dir,
+                    "it has entries but does not say whose it is",
+                ));
+            }
+            return Ok(());
+        };
+        let (found, identity) = Identity::decode(&identity)
+            .ok_or_else(|| LogError::damaged(dir, "its identity cannot be read"))?;
+        let Some(identity) = identity else {
+            let known = state::FORMAT_VERSION;
+            return Err(LogError::Version {
+                path: dir.clone(),
+                found,
+                known,
+            });
+        };
+        let missing =
+            |what| LogError::damaged(dir, format!("its {what} is missing or cannot be read"));
+        let vote = get(state::VOTE_KEY)
+            .and_then(|bytes| Vote::decode(&bytes))
+            .ok_or_else(|| missing("term and vote"))?;
+        let conf = get(state::CONF_KEY)
+            .and_then(|bytes| Conf::decode(&bytes))
+            .ok_or_else(|| missing("configuration"))?;
+        let truncated = match get(state::TRUNCATED_KEY) {
+            None => Truncated::default(),
+            Some(bytes) => Truncated::decode(&bytes).ok_or_else(|| missing("truncation point"))?,
+        };
+        if let Some(first) = first.filter(|first| *first != truncated.index + 1) {
+            let reason = format!(
+                "entries {} to {} are missing",
+                truncated.index + 1,
+                first.saturating_sub(1)
+            );
+            return Err(LogError::damaged(dir, reason));
+        }
+        let last_index = last.unwrap_or(truncated.index);
+        if vote.commit > last_index {
+            let reason = format!(
+                "entries through {} are known to be committed, and it ends at {last_index}",
+                vote.commit
+            );
+            return Err(LogError::damaged(dir, reason));
+        }
+        self.identity = Some(identity);
+        self.vote = vote;
+        self.conf = conf;
+        self.truncated = truncated;
+        self.last_index = last_index;
+        Ok(())
+    }
+}
+
+/// Reads entries that are no longer in memory.
+struct EngineEntries {
+    engine: Arc<Engine>,
+    dir: PathBuf,
+}
+
+impl StableEntries for EngineEntries {
+    fn entries(&self, low: u64, high: u64, max_bytes: Option<u64>) -> Result<Vec<Entry>, LogError> {
+        let mut entries = Vec::new();
+        let max = max_bytes.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+        self.engine
+            .fetch_entries_to::<RaftEntry>(REGION, low, high, max, &mut entries)
+            .map_err(|source| LogError::Engine {
+                action: "read entries of",
+                path: self.dir.clone(),
+                source,
+            })?;
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
+        let entry = self
+            .engine
+            .get_entry::<RaftEntry>(REGION, index)
+            .map_err(|source| LogError::Engine {
+                action: "read an entry of",
+                path: self.dir.clone(),
+                source,
+            })?;
+        Ok(entry.map(|entry| entry.term))
+    }
+}
+
+fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
+    let io = |source| LogError::Io {
+        action: "use as a directory name",
+        path: config.dir.clone(),
+        source,
+    };
+    let dir = config
+        .dir
+        .to_str()
+        .ok_or_else(|| io(std::io::Error::other("it is not valid UTF-8")))?;
+    let engine_config = Config {
+        dir: dir.to_owned(),
+        recovery_mode: RecoveryMode::TolerateTailCorruption,
+        // Entries are written once, read back rarely and gone soon: compressing them costs more than it gives.
+        batch_compression_threshold: ReadableSize(0),
+        target_file_size: ReadableSize(config.segment_bytes),
+        purge_threshold: ReadableSize(config.purge_threshold_bytes),
+        // Recycled files may leave holes in the numbering after a crash, which would hide a missing segment.
+        enable_log_recycle: false,
+        ..Config::default()
+    };
+    Engine::open(engine_config).map_err(|source| match source {
+        raft_engine::Error::Io(source) => LogError::Io {
+            action: "open the log in",
+            path: config.dir.clone(),
+            source,
+        },
+        raft_engine::Error::Corruption(reason) => LogError::damaged(&config.dir, reason),
+        source => LogError::Engine {
+            action: "open",
+            path: config.dir.clone(),
+            source,
+        },
+    })
+}
+
+fn make_dir(dir: &Path) -> Result<(), LogError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| LogError::Io {
+            action: "create the directory",
+            path: dir.to_owned(),
+            source,
+        })
+}
+
+fn sync_dir(dir: &Path) -> Result<(), LogError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|source| LogError::Io {
+            action: "sync the directory",
+            path: dir.to_owned(),
+            source,
+        })
+}
+
+/// The lock that raft-engine takes too: held while the segments are verified.
+fn lock(dir: &Path) -> Result<File, LogError> {
+    let path = dir.join("LOCK");
+    let failed = |source| LogError::Io {
+        action: "create the lock file",
+        path: path.clone(),
+        source,
+    };
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::InUse {
+            path: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Verifies all segments. In the rewrite queue (small state that outlives its segment) the newest file
+/// may hold several unsynced records, whose originals are still in the log: any tail of it is torn.
+fn verify_segments(dir: &Path) -> Result<(), LogError> {
+    for (suffix, is_log) in [(".raftlog", true), (".rewrite", false)] {
+        let segments = segments(dir, suffix)?;
+        for pair in segments.windows(2) {
+            let [(before, _), (after, path)] = pair else {
+                continue;
+            };
+            if before + 1 != *after {
+                return Err(LogError::damaged(
+                    path,
+                    format!("the {} before it are missing", after - before - 1),
+                ));
+            }
+        }
+        let newest = segments.last().map(|(number, _)| *number);
+        for (number, path) in segments {
+            let io = |source| LogError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            };
+            let size = fs::metadata(&path).map_err(io)?.len();
+            if size > limits::SEGMENT_BYTES_SANE {
+                return Err(LogError::damaged(&path, format!("it is {size} bytes long")));
+            }
+            let bytes = fs::read(&path).map_err(io)?;
+            let is_newest = newest == Some(number);
+            match segment::verify(&bytes, number, is_newest) {
+                Ok(found) if found.torn_bytes > 0 => {
+                    tracing::warn!(
+                        path = %path.display(),
+                        offset = found.valid_bytes,
+                        bytes = found.torn_bytes,
+                        "cutting off a write that a crash interrupted"
+                    );
+                }
+                Ok(_) => {}
+                Err(segment::Damage::Record { .. }) if is_newest && !is_log => {}
+                Err(damage) => return Err(LogError::damaged(&path, damage)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files with this suffix, by their numbers.
+fn segments(dir: &Path, suffix: &str) -> Result<Vec<(u64, PathBuf)>, LogError> {
+    let io = |source| LogError::Io {
+        action: "list",
+        path: dir.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for file in fs::read_dir(dir).map_err(io)? {
+        let path = file.map_err(io)?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(suffix))
+            .and_then(|number| number.parse().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
