@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn any_toml(text in ".{0,200}") {
+    fn any_toml(text in "(?s).{0,200}") {
         check(vec!["--config=f".into()], Vec::new(), &text);
     }
 
@@ -100,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn f04_any_yaml(text in ".{0,200}") {
+    fn f04_any_yaml(text in "(?s).{0,200}") {
         check(vec!["--config-file=f".into()], Vec::new(), &text);
     }
 

@@ -80,13 +80,12 @@ fn report(result: Result<Action, ConfigError>, bootstrap: bool) -> Result<String
             writeln!(out, "version {}", text.lines().next().unwrap_or_default())?
         }
         Ok(Action::Serve(config, warnings)) => {
-            if bootstrap {
-                if let Err(failed) = config
+            if bootstrap
+                && let Err(failed) = config
                     .cluster
                     .check_bootstrap(&config.member.name, &|_, _| Vec::new())
-                {
-                    return error(failed);
-                }
+            {
+                return error(failed);
             }
             for warning in warnings {
                 writeln!(out, "warn: {warning}")?;
