@@ -35,6 +35,8 @@ mod opening;
 mod packed;
 mod redb;
 mod sled;
+#[cfg(target_os = "linux")]
+mod sled_sync;
 mod tree;
 
 use std::ops::ControlFlow;

@@ -4,8 +4,11 @@
 //! blunted here:
 //!
 //! - A batch is atomic within one tree only, so there is one tree.
-//! - `flush` writes but does not sync, so `persist` flushes and then syncs the
-//!   log file through a descriptor of its own. The timer that flushes is off.
+//! - What it takes for a sync is none on Linux; that is mended in `sled_sync`.
+//!   Besides, `persist` flushes and then syncs the log file through a descriptor
+//!   of its own. The timer that flushes is off.
+//! - Nothing stops it from queueing more writes than the disk takes, so a writer
+//!   waits for the disk every [`MAX_UNWRITTEN_BYTES`].
 //! - Files it creates are not synced, so all of them are, after every open.
 //! - A page above a quarter of a segment becomes a file that may never go away.
 //!   A page is rewritten as a whole and may hold some thirty entries, so values
@@ -43,6 +46,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::opening::caught;
+#[cfg(target_os = "linux")]
+use super::sled_sync;
 use super::{
     Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
     WriteBatch, files,
@@ -71,6 +76,18 @@ const SCAN_PAGE_RECORDS: usize = 256;
 /// finished a write; this is how long an open waits for it.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How much may wait to be written to the file, in bytes and in batches (each of
+/// which occupies threads until it is written).
+const MAX_UNWRITTEN_BYTES: usize = 16 << 20;
+const MAX_UNWRITTEN_BATCHES: usize = 128;
+
+/// What was handed to sled since it last waited for the disk.
+#[derive(Default)]
+struct Unwritten {
+    bytes: usize,
+    batches: usize,
+}
+
 struct State {
     db: Db,
     /// A descriptor of our own of the log file, to sync it.
@@ -85,7 +102,9 @@ pub struct Sled {
     /// `None` once closed.
     state: RwLock<Option<State>>,
     /// Writers take turns without keeping readers out.
-    writer: Mutex<()>,
+    writer: Mutex<Unwritten>,
+    #[cfg(target_os = "linux")]
+    syncs_at_open: u64,
 }
 
 fn chunk_key(key: &[u8], number: u32) -> Vec<u8> {
@@ -164,6 +183,8 @@ impl Sled {
             .mode(sled::Mode::HighThroughput)
             .use_compression(false)
             .flush_every_ms(None);
+        #[cfg(target_os = "linux")]
+        let syncs_at_open = sled_sync::syncs();
         let opened = caught(|| {
             let db = open_db(&config)?;
             let chunked = load_chunked(&db)?;
@@ -188,7 +209,9 @@ impl Sled {
                 log: Arc::new(log),
                 chunked,
             })),
-            writer: Mutex::new(()),
+            writer: Mutex::default(),
+            #[cfg(target_os = "linux")]
+            syncs_at_open,
         })
     }
 
@@ -204,6 +227,32 @@ impl Sled {
             Some(state) => read(state),
             None => Err(EngineError::Closed { engine: NAME }),
         }
+    }
+
+    /// Counts what was written; waits for the disk if it is much.
+    fn throttle(&self, unwritten: &mut Unwritten, bytes: usize) -> Result<(), EngineError> {
+        unwritten.bytes += bytes;
+        unwritten.batches += 1;
+        if unwritten.bytes < MAX_UNWRITTEN_BYTES && unwritten.batches < MAX_UNWRITTEN_BATCHES {
+            return Ok(());
+        }
+        *unwritten = Unwritten::default();
+        let db = self.with_state(|state| Ok(state.db.clone()))?;
+        let flushed = db.flush();
+        flushed.map_err(|failed| self.error("write", &failed))?;
+        self.check_syncs()
+    }
+
+    /// That something was written and nothing was synced means that sled's
+    /// syncs do not arrive where they should.
+    fn check_syncs(&self) -> Result<(), EngineError> {
+        #[cfg(target_os = "linux")]
+        if sled_sync::syncs() == self.syncs_at_open {
+            let reason = "this program was linked such that sled cannot sync its files; \
+                          use another storage engine";
+            return Err(EngineError::fatal(NAME, &self.dir, reason));
+        }
+        Ok(())
     }
 
     /// The whole value that starts with `first`.
@@ -321,7 +370,7 @@ impl Engine for Sled {
         if batch.is_empty() {
             return self.with_state(|_| Ok(()));
         }
-        let _writer = self.writer.lock();
+        let mut unwritten = self.writer.lock();
         let mut out = sled::Batch::default();
         let chunked = self.with_state(|state| {
             Ok(batch.ops().iter().any(|op| match op {
@@ -334,17 +383,21 @@ impl Engine for Sled {
                 add(&mut out, &mut None, op);
             }
             let applied = self.with_state(|state| Ok(state.db.apply_batch(out)))?;
-            return applied.map_err(|failed| self.error("write", &failed));
+            applied.map_err(|failed| self.error("write", &failed))?;
+            return self.throttle(&mut unwritten, batch.bytes());
         }
-        let mut state = self.state.write();
-        let Some(state) = &mut *state else {
-            return Err(EngineError::Closed { engine: NAME });
-        };
-        for op in batch.ops() {
-            add(&mut out, &mut Some(&mut state.chunked), op);
+        {
+            let mut state = self.state.write();
+            let Some(state) = &mut *state else {
+                return Err(EngineError::Closed { engine: NAME });
+            };
+            for op in batch.ops() {
+                add(&mut out, &mut Some(&mut state.chunked), op);
+            }
+            let applied = state.db.apply_batch(out);
+            applied.map_err(|failed| self.error("write", &failed))?;
         }
-        let applied = state.db.apply_batch(out);
-        applied.map_err(|failed| self.error("write", &failed))
+        self.throttle(&mut unwritten, batch.bytes())
     }
 
     fn persist(&self) -> Result<(), EngineError> {
@@ -360,7 +413,13 @@ impl Engine for Sled {
         sorted: &mut dyn Iterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), EngineError> {
         // Single inserts cost less than batches, and nothing here is atomic.
+        let mut bytes = 0;
         for (key, value) in sorted {
+            bytes += key.len() + value.len();
+            if bytes >= MAX_UNWRITTEN_BYTES {
+                self.throttle(&mut self.writer.lock(), bytes)?;
+                bytes = 0;
+            }
             if value.len() > CHUNK_BYTES {
                 let mut batch = WriteBatch::new();
                 batch.put(key, value);

@@ -7,5 +7,5 @@ mod contract;
 mod crash;
 mod memory_ceiling;
 mod model;
-mod power_loss;
+mod numbered;
 mod support;

@@ -1,5 +1,8 @@
 //! Engines to test, and how to look at them.
 
+// Two test programs share this; neither uses all of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
