@@ -169,7 +169,10 @@ fn given_flags(command: &Command, matches: &ArgMatches) -> Vec<GivenFlag> {
 
 /// One flag as clap sees it: its value is checked by the table's kind and kept as text.
 fn arg(name: &'static str, kind: Kind) -> Arg {
-    let check = move |text: &str| kind.parse(text).map(|_| text.to_owned());
+    let check = move |text: &str| match kind.parse(text) {
+        Err(reason) if kind.is_checked_by_the_command_line() => Err(reason),
+        _ => Ok(text.to_owned()),
+    };
     Arg::new(name)
         .long(name)
         .action(ArgAction::Set)
@@ -216,13 +219,8 @@ fn server_command() -> Command {
 /// The help of one flag: what it is, its default, and what it does not do here.
 fn help_text(flag: &flags::Flag) -> String {
     let mut text = flag.help.to_owned();
-    if let Kind::Choice(words) = flag.kind {
-        let shown: Vec<&str> = words
-            .iter()
-            .copied()
-            .filter(|word| !word.is_empty())
-            .collect();
-        text.push_str(&format!(" One of: {}.", shown.join(", ")));
+    if let Some(words) = flag.kind.words() {
+        text.push_str(&format!(" One of: {}.", words.join(", ")));
     }
     if !flag.default.is_empty() {
         text.push_str(&format!(" Default: {}.", flag.default));

@@ -126,12 +126,12 @@ fn a_file_that_is_missing_or_endless_is_refused_by_name() {
 
 #[test]
 fn o17_the_summary_is_one_json_object_without_repeated_keys() {
-    let (config, _) = serve(&["--name=a\"b", "--cors=http://x,http://y"]);
+    let (config, _) = serve(&["--name=a\"b", "--cors=http://y:1,http://x:1"]);
     let summary = config.summary();
     let read: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&summary.to_string()).unwrap();
     assert_eq!(read.len(), summary.0.len());
     assert_eq!(read["name"], "a\"b");
     assert_eq!(read["heartbeat-interval"], "100ms");
-    assert_eq!(read["cors"], serde_json::json!(["http://x", "http://y"]));
+    assert_eq!(read["cors"], serde_json::json!(["http://x:1", "http://y:1"]));
 }

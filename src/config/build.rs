@@ -116,6 +116,9 @@ fn gates(settings: &mut Settings) -> Result<FeatureGates, ConfigError> {
 
 fn member(settings: &mut Settings) -> Result<Member, ConfigError> {
     let name = settings.text("name")?.to_owned();
+    if name.is_empty() {
+        return Err(settings.bad("name", "a member needs a name"));
+    }
     if name == NAME_DEFAULT {
         settings.warnings.push(Warning::new(
             "--name is \"default\": give every member a name of its own, or members of one cluster will be mixed up",
@@ -217,13 +220,8 @@ fn cluster(settings: &Settings, name: &str) -> Result<Cluster, ConfigError> {
     };
     let advertise_client_urls = advertised("advertise-client-urls")?;
     let advertise_peer_urls = advertised("initial-advertise-peer-urls")?;
-    for (urls, flag) in [
-        (&advertise_client_urls, "advertise-client-urls"),
-        (&advertise_peer_urls, "initial-advertise-peer-urls"),
-    ] {
-        if urls.is_empty() {
-            return Err(settings.bad(flag, "at least one URL is needed"));
-        }
+    if advertise_peer_urls.is_empty() {
+        return Err(settings.bad("initial-advertise-peer-urls", "at least one URL is needed"));
     }
     let text = settings.text("initial-cluster")?;
     let follows_name = text == INITIAL_CLUSTER_DEFAULT && name != NAME_DEFAULT;

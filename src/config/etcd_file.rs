@@ -258,24 +258,41 @@ fn yaml_value(kind: Kind, value: &Yaml) -> Result<Option<Value>, String> {
         (Kind::Uint(_) | Kind::Int, Yaml::Number(number)) => number.to_string(),
         (Kind::Uint(_) | Kind::Int, _) => return Err("it must be a whole number".to_owned()),
         // An empty text is the absence of a value wherever it could not be one.
-        (Kind::Choice(words), Yaml::String(text)) if text.is_empty() && !words.contains(&"") => {
+        (Kind::Choice(words) | Kind::Word(words), Yaml::String(text))
+            if text.is_empty() && !words.contains(&"") =>
+        {
             return Ok(None);
         }
-        (Kind::Urls | Kind::List, Yaml::String(text)) if text.is_empty() => return Ok(None),
-        (Kind::Text | Kind::Choice(_) | Kind::Urls | Kind::List, Yaml::String(text)) => {
-            text.clone()
+        (Kind::Urls | Kind::List | Kind::Origins, Yaml::String(text)) if text.is_empty() => {
+            return Ok(None);
         }
-        (Kind::Text | Kind::Choice(_), Yaml::Number(number)) => number.to_string(),
-        (Kind::Text | Kind::Choice(_), Yaml::Bool(value)) => value.to_string(),
+        (
+            Kind::Text
+            | Kind::Choice(_)
+            | Kind::Word(_)
+            | Kind::Gates
+            | Kind::Urls
+            | Kind::List
+            | Kind::Origins,
+            Yaml::String(text),
+        ) => text.clone(),
+        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, Yaml::Number(number)) => {
+            number.to_string()
+        }
+        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, Yaml::Bool(value)) => {
+            value.to_string()
+        }
         (Kind::List, Yaml::Sequence(items)) => {
             let texts: Option<Vec<&str>> = items.iter().map(Yaml::as_str).collect();
             texts.ok_or("it must be a list of texts")?.join(",")
         }
         (Kind::List, _) => return Err("it must be a list of texts".to_owned()),
-        (Kind::Urls, _) => {
+        (Kind::Urls | Kind::Origins, _) => {
             return Err("it must be one text with commas between the URLs".to_owned());
         }
-        (Kind::Text | Kind::Choice(_), _) => return Err("it must be a text".to_owned()),
+        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, _) => {
+            return Err("it must be a text".to_owned());
+        }
     };
     kind.parse(&text).map(Some)
 }

@@ -72,6 +72,10 @@ impl Given {
     /// The value as its target reads it.
     fn value(&self) -> Result<Value, ConfigError> {
         let read = match self.target {
+            // An empty list of URLs leaves the default in place, as in etcd.
+            Target::Setting(flag) if flag.kind == Kind::Urls && self.text.is_empty() => {
+                flag.kind.parse(flag.default)
+            }
             Target::Setting(flag) => flag.kind.parse(&self.text),
             Target::Gate(_) => parse_bool(&self.text).map(Value::Bool),
             Target::Legacy(_) => Ok(Value::Text(self.text.clone())),
@@ -419,8 +423,17 @@ fn toml_value(kind: Kind, value: ValueKind) -> Result<Value, (String, String)> {
         (Kind::Duration, ValueKind::String(text)) => text,
         (Kind::Duration, _) => return wrong("a duration in quotes, such as \"5s\""),
         (Kind::Text, ValueKind::I64(number)) => number.to_string(),
-        (Kind::Text | Kind::Choice(_) | Kind::List | Kind::Urls, ValueKind::String(text)) => text,
-        (Kind::List | Kind::Urls, ValueKind::Array(items)) => {
+        (
+            Kind::Text
+            | Kind::Choice(_)
+            | Kind::Word(_)
+            | Kind::Gates
+            | Kind::List
+            | Kind::Urls
+            | Kind::Origins,
+            ValueKind::String(text),
+        ) => text,
+        (Kind::List | Kind::Urls | Kind::Origins, ValueKind::Array(items)) => {
             let mut texts = Vec::new();
             for item in items {
                 match item.kind {
@@ -430,8 +443,10 @@ fn toml_value(kind: Kind, value: ValueKind) -> Result<Value, (String, String)> {
             }
             texts.join(",")
         }
-        (Kind::List | Kind::Urls, _) => return wrong("a list of texts in quotes"),
-        (Kind::Text | Kind::Choice(_), _) => return wrong("a text in quotes"),
+        (Kind::List | Kind::Urls | Kind::Origins, _) => return wrong("a list of texts in quotes"),
+        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, _) => {
+            return wrong("a text in quotes");
+        }
     };
     kind.parse(&text).map_err(|reason| (shown, reason))
 }

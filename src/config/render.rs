@@ -41,9 +41,11 @@ fn toml_default(flag: &Flag) -> String {
     };
     match flag.kind {
         Kind::Bool | Kind::Uint(_) | Kind::Int => flag.default.to_owned(),
-        Kind::Duration | Kind::Text | Kind::Choice(_) => quote(flag.default),
-        Kind::List | Kind::Urls if flag.default.is_empty() => "[]".to_owned(),
-        Kind::List | Kind::Urls => {
+        Kind::Duration | Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates => {
+            quote(flag.default)
+        }
+        Kind::List | Kind::Urls | Kind::Origins if flag.default.is_empty() => "[]".to_owned(),
+        Kind::List | Kind::Urls | Kind::Origins => {
             let items: Vec<String> = flag.default.split(',').map(quote).collect();
             format!("[{}]", items.join(", "))
         }
@@ -53,15 +55,8 @@ fn toml_default(flag: &Flag) -> String {
 /// What a setting is, and what it does not do here.
 fn help(flag: &Flag) -> String {
     let mut text = flag.help.to_owned();
-    if let Kind::Choice(words) = flag.kind {
-        let shown: Vec<&str> = words
-            .iter()
-            .copied()
-            .filter(|word| !word.is_empty())
-            .collect();
-        if shown.len() > 1 {
-            text.push_str(&format!(" One of: {}.", shown.join(", ")));
-        }
+    if let Some(words) = flag.kind.words().filter(|words| words.len() > 1) {
+        text.push_str(&format!(" One of: {}.", words.join(", ")));
     }
     match flag.status {
         Status::Works => {}

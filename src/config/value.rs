@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::duration;
+use super::gates::FeatureGates;
 use super::url::Urls;
 
 /// What a setting accepts.
@@ -27,8 +28,14 @@ pub enum Kind {
     List,
     /// Comma-separated URLs.
     Urls,
-    /// One of these words.
+    /// One of these words, checked as the command line is read: another is exit code 2.
     Choice(&'static [&'static str]),
+    /// One of these words, checked afterwards, as etcd does with most of them: another is exit code 1.
+    Word(&'static [&'static str]),
+    /// Feature gates.
+    Gates,
+    /// Origins of web pages: comma-separated URLs, or `*` for all.
+    Origins,
 }
 
 impl Kind {
@@ -38,9 +45,10 @@ impl Kind {
             Kind::Bool => "true|false",
             Kind::Uint(_) | Kind::Int => "number",
             Kind::Duration => "duration",
-            Kind::Text | Kind::Choice(_) => "text",
+            Kind::Text | Kind::Choice(_) | Kind::Word(_) => "text",
             Kind::List => "text,...",
-            Kind::Urls => "url,...",
+            Kind::Urls | Kind::Origins => "url,...",
+            Kind::Gates => "gate=true|false,...",
         }
     }
 
@@ -54,9 +62,42 @@ impl Kind {
             Kind::Text => Ok(Value::Text(text.to_owned())),
             Kind::List => Ok(Value::List(split_list(text))),
             Kind::Urls => text.parse().map(Value::Urls),
-            Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
-            Kind::Choice(words) => Err(format!("{text:?} is not one of {}", words.join(", "))),
+            Kind::Choice(words) | Kind::Word(words) if words.contains(&text) => {
+                Ok(Value::Text(text.to_owned()))
+            }
+            Kind::Choice(words) | Kind::Word(words) => {
+                let shown: Vec<&str> = words
+                    .iter()
+                    .copied()
+                    .filter(|word| !word.is_empty())
+                    .collect();
+                Err(format!("{text:?} is not one of {}", shown.join(", ")))
+            }
+            Kind::Gates => FeatureGates::parse(text).map(|_| Value::Text(text.to_owned())),
+            Kind::Origins if text == "*" => Ok(Value::List(vec![text.to_owned()])),
+            Kind::Origins => text
+                .parse()
+                .map(|urls: Urls| Value::List(urls.to_strings())),
         }
+    }
+
+    /// The words to choose from, if that is what it is.
+    pub fn words(self) -> Option<Vec<&'static str>> {
+        match self {
+            Kind::Choice(words) | Kind::Word(words) => Some(
+                words
+                    .iter()
+                    .copied()
+                    .filter(|word| !word.is_empty())
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether a value that cannot be read is a slip on the command line rather than a bad configuration.
+    pub fn is_checked_by_the_command_line(self) -> bool {
+        !matches!(self, Kind::Word(_))
     }
 }
 
@@ -71,9 +112,9 @@ pub enum Value {
     Int(i64),
     /// See [`Kind::Duration`].
     Duration(Duration),
-    /// See [`Kind::Text`] and [`Kind::Choice`].
+    /// See [`Kind::Text`], [`Kind::Choice`], [`Kind::Word`] and [`Kind::Gates`].
     Text(String),
-    /// See [`Kind::List`].
+    /// See [`Kind::List`] and [`Kind::Origins`].
     List(Vec<String>),
     /// See [`Kind::Urls`].
     Urls(Urls),
@@ -120,7 +161,7 @@ fn parse_int(text: &str) -> Result<i64, String> {
     i64::try_from(signed).map_err(|_| format!("{text:?} does not fit in 64 bits"))
 }
 
-/// Reads digits with an optional base prefix and underscores between digits (which need a prefix, as in Go).
+/// Reads digits with an optional base prefix and single underscores between digits.
 fn magnitude(text: &str) -> Option<u128> {
     let lower = text.to_ascii_lowercase();
     let (radix, digits) = match lower.get(..2) {
@@ -130,9 +171,9 @@ fn magnitude(text: &str) -> Option<u128> {
         _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
         _ => (10, lower.as_str()),
     };
-    let prefixed = radix != 10;
-    let underscores_ok =
-        !digits.contains('_') || (prefixed && !digits.ends_with('_') && !digits.contains("__"));
+    let underscores_ok = !digits.ends_with('_')
+        && !digits.contains("__")
+        && (radix != 10 || !digits.starts_with('_'));
     let plain = digits.replace('_', "");
     if !underscores_ok || plain.is_empty() || !plain.chars().all(|c| c.is_digit(radix)) {
         return None;
@@ -160,6 +201,7 @@ mod tests {
             ("017", 15),
             ("0b11", 3),
             ("0x1_0", 16),
+            ("1_0", 10),
         ] {
             assert_eq!(Kind::Uint(64).parse(text), Ok(Value::Uint(value)), "{text}");
         }
@@ -167,7 +209,9 @@ mod tests {
             "",
             "-1",
             "+1",
-            "1_0",
+            "_10",
+            "1__0",
+            "10_",
             "08",
             "0x",
             "1.5",

@@ -3,7 +3,7 @@
 use super::Section::Clustering;
 use super::Status::{Moot, NoEffect, NotBuilt, Works};
 use super::{Flag, flag};
-use crate::config::value::Kind::{Bool, Choice, Duration, List, Text, Urls};
+use crate::config::value::Kind::{Bool, Choice, Duration, List, Text, Urls, Word};
 
 const DISCOVERY: &str = "discovery is";
 const V2_DISCOVERY: &str = "v2 discovery, which etcd 3.7 has removed, is";
@@ -213,7 +213,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "auto-compaction-mode",
         Clustering,
-        Choice(&["periodic", "revision"]),
+        Word(&["periodic", "revision"]),
         "periodic",
         Works,
         "Whether auto-compaction-retention is a time or a number of revisions.",

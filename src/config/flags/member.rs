@@ -3,7 +3,7 @@
 use super::Section::Member;
 use super::Status::{Moot, NoEffect, NotBuilt, Works};
 use super::{Flag, flag};
-use crate::config::value::Kind::{Bool, Choice, Duration, Int, Text, Uint, Urls};
+use crate::config::value::Kind::{Bool, Duration, Gates, Int, Text, Uint, Urls};
 
 const ONE_MEMBER_LOG: &str =
     "the log is cut by what the storage engine has persisted, and no follower catches up from it";
@@ -135,7 +135,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "backend-bbolt-freelist-type",
         Member,
-        Choice(&["", "array", "map"]),
+        Text,
         "map",
         NoEffect("there is no bbolt file"),
         "Kind of free list of a bbolt database.",
@@ -247,7 +247,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "feature-gates",
         Member,
-        Text,
+        Gates,
         "",
         Works,
         "Feature gates to switch, as A=true,B=false.",

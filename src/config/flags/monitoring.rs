@@ -3,7 +3,7 @@
 use super::Section::Monitoring;
 use super::Status::{NotBuilt, Works};
 use super::{Flag, flag};
-use crate::config::value::Kind::{Bool, Choice, Duration, Int, List, Text, Urls};
+use crate::config::value::Kind::{Bool, Choice, Duration, Int, List, Text, Urls, Word};
 
 const TRACING: &str = "distributed tracing is";
 
@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "metrics",
         Monitoring,
-        Choice(&["basic", "extensive"]),
+        Word(&["basic", "extensive"]),
         "basic",
         Works,
         "Detail of the metrics; extensive adds histograms of how long gRPC calls take.",
@@ -35,7 +35,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "logger",
         Monitoring,
-        Choice(&["zap"]),
+        Word(&["zap"]),
         "zap",
         Works,
         "Kind of structured log; zap is the only one.",
@@ -59,7 +59,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "log-format",
         Monitoring,
-        Choice(&["json", "console", "text"]),
+        Word(&["json", "console", "text"]),
         "json",
         Works,
         "Form of a log line: json, console (tab-separated, as etcd prints it) or text (key=value).",

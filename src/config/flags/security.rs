@@ -3,7 +3,7 @@
 use super::Section::Security;
 use super::Status::{NotBuilt, Works};
 use super::{Flag, flag};
-use crate::config::value::Kind::{Bool, Choice, List, Text, Uint};
+use crate::config::value::Kind::{Bool, List, Origins, Text, Uint, Word};
 
 const TLS: &str = "TLS is";
 const PEER_TLS: &str = "TLS between members is";
@@ -189,7 +189,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "tls-min-version",
         Security,
-        Choice(&["", "TLS1.2", "TLS1.3"]),
+        Word(&["", "TLS1.2", "TLS1.3"]),
         "TLS1.2",
         NotBuilt(TLS),
         "Lowest TLS version to accept.",
@@ -197,7 +197,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "tls-max-version",
         Security,
-        Choice(&["", "TLS1.2", "TLS1.3"]),
+        Word(&["", "TLS1.2", "TLS1.3"]),
         "",
         NotBuilt(TLS),
         "Highest TLS version to accept.",
@@ -205,7 +205,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "cors",
         Security,
-        List,
+        Origins,
         "*",
         Works,
         "Origins allowed to call the HTTP endpoints from a browser. * or empty: all.",
