@@ -21,6 +21,12 @@ type Renderer struct {
 	Text map[string]string
 }
 
+// unordered are the lists that etcd gives in random order.
+var unordered = map[protoreflect.FullName]bool{
+	"etcdserverpb.LeaseTimeToLiveResponse.keys": true,
+	"etcdserverpb.AlarmResponse.alarms":         true,
+}
+
 // longBytes is the length from which a byte string is abbreviated.
 const longBytes = 80
 
@@ -45,19 +51,16 @@ func (r *Renderer) message(b *strings.Builder, m protoreflect.Message) {
 			continue
 		}
 		list := v.List()
-		if f.FullName() == "etcdserverpb.LeaseTimeToLiveResponse.keys" {
-			// etcd lists the keys of a lease in random order.
-			var keys []string
-			for j := range list.Len() {
-				keys = append(keys, Quote(list.Get(j).Bytes()))
-			}
-			slices.Sort(keys)
-			b.WriteString(" keys:" + strings.Join(keys, " keys:"))
-			continue
-		}
+		var items []string
 		for j := range list.Len() {
-			r.field(b, m, f, list.Get(j))
+			var item strings.Builder
+			r.field(&item, m, f, list.Get(j))
+			items = append(items, item.String())
 		}
+		if unordered[f.FullName()] {
+			slices.Sort(items)
+		}
+		b.WriteString(strings.Join(items, ""))
 	}
 	if unknown := m.GetUnknown(); len(unknown) > 0 {
 		fmt.Fprintf(b, " UNKNOWN-FIELDS:%x", []byte(unknown))
