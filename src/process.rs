@@ -1,5 +1,6 @@
 //! The process: what happens when something breaks, and how it is told to stop.
 
+use std::process::ExitCode;
 use std::sync::Once;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,13 +31,51 @@ pub fn install_panic_hook() {
     });
 }
 
-/// Resolves with the name of the signal that asks the process to stop.
-pub async fn stop_signal() -> std::io::Result<&'static str> {
+/// A signal that asks the process to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+}
+
+impl StopSignal {
+    /// Its name, for the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminated",
+            Self::Interrupt => "interrupt",
+        }
+    }
+
+    /// Ends the process by the signal's own default action, so that whoever started it sees which signal it
+    /// was. The first process of a container has no default action: it exits with 0.
+    pub fn end_process(self) -> ExitCode {
+        const INIT: u32 = 1;
+        if std::process::id() != INIT {
+            let number = match self {
+                Self::Terminate => libc::SIGTERM,
+                Self::Interrupt => libc::SIGINT,
+            };
+            // SAFETY: restoring a default action and raising a signal touch no memory of ours.
+            unsafe {
+                libc::signal(number, libc::SIG_DFL);
+                libc::raise(number);
+            }
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// Resolves with the signal that asks the process to stop. Must be called inside a tokio runtime; signals are
+/// caught from the first poll on.
+pub async fn stop_signal() -> std::io::Result<StopSignal> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {
-        _ = terminate.recv() => "terminated",
-        _ = interrupt.recv() => "interrupt",
+        _ = terminate.recv() => StopSignal::Terminate,
+        _ = interrupt.recv() => StopSignal::Interrupt,
     })
 }
 

@@ -3,13 +3,14 @@
 pub mod health;
 pub mod metrics;
 
+use crate::config::Allowed;
 use crate::rpc::Context;
 use bytes::Bytes;
 use health::{Probe, Query};
 use http::header::{ALLOW, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The body of every answer.
 pub type Body = Full<Bytes>;
@@ -26,24 +27,24 @@ pub enum Surface {
 /// Who may ask, from where.
 #[derive(Clone, Debug)]
 pub struct Origins {
-    /// `--host-whitelist`; empty allows every host (P-06).
-    pub hosts: Vec<String>,
-    /// `--cors`; `*` or the origins allowed (P-07).
-    pub cors: Vec<String>,
+    /// `--host-whitelist` (P-06).
+    pub hosts: Allowed,
+    /// `--cors` (P-07).
+    pub cors: Allowed,
 }
 
 /// The handlers. Before the member has joined only the metrics surface answers, and its probes fail.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// None until the member serves.
-    context: Option<Arc<Context>>,
+    /// Set once the member has joined.
+    context: Arc<OnceLock<Arc<Context>>>,
     surface: Surface,
     origins: Arc<Origins>,
 }
 
 impl Http {
     /// Handlers for one kind of listener.
-    pub fn new(context: Option<Arc<Context>>, surface: Surface, origins: Arc<Origins>) -> Self {
+    pub fn new(context: Arc<OnceLock<Arc<Context>>>, surface: Surface, origins: Arc<Origins>) -> Self {
         Self {
             context,
             surface,
@@ -69,7 +70,7 @@ impl Http {
     async fn route<B>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let context = self.context.as_deref();
+        let context = self.context.get().map(|context| &**context);
         let answer = match path {
             "/health" => health::health(context, &query).await,
             "/metrics" => metrics::render(),
@@ -95,7 +96,7 @@ impl Http {
     }
 
     fn host_allowed<B>(&self, request: &Request<B>) -> bool {
-        if self.origins.hosts.is_empty() || self.origins.hosts.iter().any(|host| host == "*") {
+        if self.origins.hosts == Allowed::All {
             return true;
         }
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -104,18 +105,16 @@ impl Http {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
             _ => host,
         };
-        self.origins.hosts.iter().any(|allowed| allowed == name)
+        self.origins.hosts.allows(name)
     }
 
     fn allow_origin(&self, origin: Option<HeaderValue>, response: &mut Response<Body>) {
         if self.surface != Surface::Client {
             return;
         }
-        let any = self.origins.cors.iter().any(|allowed| allowed == "*");
-        let allowed = if any {
-            Some(HeaderValue::from_static("*"))
-        } else {
-            origin.filter(|origin| self.origins.cors.iter().any(|allowed| allowed == origin))
+        let allowed = match &self.origins.cors {
+            Allowed::All => Some(HeaderValue::from_static("*")),
+            some => origin.filter(|origin| origin.to_str().is_ok_and(|origin| some.allows(origin))),
         };
         if let Some(allowed) = allowed {
             let headers = response.headers_mut();
@@ -134,7 +133,7 @@ impl Http {
 
 /// P-10.
 fn version(context: Option<&Context>) -> Response<Body> {
-    let server = context.map_or("", |context| context.version);
+    let server = context.map(|context| context.version.to_string()).unwrap_or_default();
     let decided = context.and_then(|context| context.published.load().cluster_version.clone());
     let body = serde_json::json!({
         "etcdserver": server,

@@ -1,8 +1,10 @@
 //! What the handlers share: the published views, the ports, the ids and the limits.
 
+use crate::config::ReportedVersion;
 use arc_swap::ArcSwap;
+use rusd_messages::lease::{KeepAlive, ListLeases, TimeToLive};
 use rusd_messages::members::RaiseAlarm;
-use rusd_messages::mvcc::{Defragment, HashAll, LeaseKeys};
+use rusd_messages::mvcc::{Defragment, LeaseKeys};
 use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
 use rusd_messages::reader::Read;
 use rusd_messages::{ClusterId, Index, MemberId, Pending, Port, Published, RaftStatus, Reply};
@@ -19,6 +21,8 @@ use tonic::{Code, Status};
 /// Limits of requests (section 3 of the contract).
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// The shortest lease, in seconds: one and a half election timeouts, rounded up (L-01).
+    pub min_lease_ttl_s: i64,
     /// `--max-request-bytes`.
     pub max_request_bytes: usize,
     /// `--max-txn-ops`.
@@ -46,23 +50,24 @@ pub struct Ports {
     pub lease_keys: Port<LeaseKeys>,
     /// State machine: defragmentation.
     pub defragment: Port<Defragment>,
-    /// State machine: the hash of everything.
-    pub hash_all: Port<HashAll>,
-    /// Lease timer.
-    pub lease: rusd_lease::Ports,
+    /// Lease timer: renewals.
+    pub keep_alive: Port<KeepAlive>,
+    /// Lease timer: what is left of a lease.
+    pub time_to_live: Port<TimeToLive>,
+    /// Lease timer: all leases.
+    pub list_leases: Port<ListLeases>,
     /// Members: conditions for alarms.
     pub raise_alarm: Port<RaiseAlarm>,
 }
 
 /// Everything a handler needs.
-#[derive(Debug)]
 pub struct Context {
     /// This cluster.
     pub cluster: ClusterId,
     /// This member.
     pub member: MemberId,
     /// The version reported to clients.
-    pub version: &'static str,
+    pub version: ReportedVersion,
     /// Limits of requests.
     pub limits: Limits,
     /// Makes the header ids of proposals.
@@ -79,10 +84,16 @@ pub struct Context {
     pub ports: Ports,
 }
 
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
 impl Context {
     /// A complete response header (G-01) at the newest revision of this member.
     pub fn header(&self) -> pb::ResponseHeader {
-        self.header_at(self.views.load().revision())
+        self.header_at(self.views.peek().revision())
     }
 
     /// A complete response header at a revision.
@@ -145,7 +156,7 @@ impl Context {
         let Some(quota) = self.limits.quota_bytes else {
             return Ok(());
         };
-        if quota::fits(cost_bytes, self.views.load().sizes().logical_bytes, quota) {
+        if quota::fits(cost_bytes, self.views.peek().sizes().logical_bytes, quota) {
             return Ok(());
         }
         let raised = self.ports.raise_alarm.tell(RaiseAlarm {

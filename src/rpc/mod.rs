@@ -13,7 +13,6 @@ pub mod watch;
 
 pub use context::Context;
 
-use bytes::Bytes;
 use context::status;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
@@ -30,16 +29,20 @@ use std::time::{Duration, Instant};
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 use tracing::{debug, warn};
 
 /// What gRPC itself may add to a message beyond `--max-request-bytes` (G-10).
 pub const TRANSPORT_OVERHEAD_BYTES: usize = 512 * 1024;
 
+/// A service that is called by name and not counted.
+type OtherService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
 /// The services, and what every call goes through: the leader requirement (G-04), the client's API
 /// version (G-05), its deadline (G-13), the counters of section 4.5 and the slow-call log (G-12).
-pub struct Grpc<H: Health, R: ServerReflection> {
+pub struct Grpc {
     context: Arc<Context>,
     kv: KvServer<kv::KvService>,
     watch: WatchServer<watch::WatchService>,
@@ -47,36 +50,17 @@ pub struct Grpc<H: Health, R: ServerReflection> {
     cluster: ClusterServer<cluster::ClusterService>,
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
     auth: AuthServer<auth::AuthService>,
-    health: HealthServer<H>,
-    reflection: ReflectionServers<R>,
+    /// Health and reflection: what etcd's dashboards do not count.
+    others: Vec<(&'static str, OtherService)>,
 }
 
-/// Clients ask under the old package name or the new one.
-type ReflectionServers<R> = ServerReflectionServer<R>;
-
-impl<H: Health, R: ServerReflection> Clone for Grpc<H, R> {
-    fn clone(&self) -> Self {
-        Self {
-            context: self.context.clone(),
-            kv: self.kv.clone(),
-            watch: self.watch.clone(),
-            lease: self.lease.clone(),
-            cluster: self.cluster.clone(),
-            maintenance: self.maintenance.clone(),
-            auth: self.auth.clone(),
-            health: self.health.clone(),
-            reflection: self.reflection.clone(),
-        }
-    }
-}
-
-impl<H: Health, R: ServerReflection> Grpc<H, R> {
+impl Grpc {
     /// The services over one context.
     pub fn new(
         context: Arc<Context>,
         watch: watch::WatchService,
-        health: HealthServer<H>,
-        reflection: ServerReflectionServer<R>,
+        lease: lease::LeaseService,
+        health: HealthServer<impl Health>,
     ) -> Self {
         let limit = context.limits.max_request_bytes + TRANSPORT_OVERHEAD_BYTES;
         macro_rules! server {
@@ -86,21 +70,25 @@ impl<H: Health, R: ServerReflection> Grpc<H, R> {
                     .max_encoding_message_size(i32::MAX as usize)
             };
         }
+        let mut others = vec![("grpc.health.v1.Health", OtherService::new(health))];
+        match reflection() {
+            Ok(reflection) => others.extend(reflection),
+            Err(error) => warn!(%error, "gRPC reflection is not available"),
+        }
         Self {
             kv: server!(KvServer, kv::KvService::new(context.clone())),
             watch: server!(WatchServer, watch),
-            lease: server!(LeaseServer, lease::LeaseService::new(context.clone())),
+            lease: server!(LeaseServer, lease),
             cluster: server!(ClusterServer, cluster::ClusterService::new(context.clone())),
             maintenance: server!(MaintenanceServer, maintenance::MaintenanceService::new(context.clone())),
             auth: server!(AuthServer, auth::AuthService::new(context.clone())),
-            health,
-            reflection,
+            others,
             context,
         }
     }
 
     /// Answers one call.
-    pub fn call(&mut self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+    pub fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         let Some(method) = metrics::method(request.uri().path()) else {
             return self.call_uncounted(request);
         };
@@ -129,33 +117,32 @@ impl<H: Health, R: ServerReflection> Grpc<H, R> {
         })
     }
 
-    fn dispatch(&mut self, method: &'static Method, request: Request<Incoming>) -> Answer {
+    fn dispatch(&self, method: &'static Method, request: Request<Incoming>) -> Answer {
         match method.service {
-            "etcdserverpb.KV" => boxed(self.kv.call(request)),
-            "etcdserverpb.Watch" => boxed(self.watch.call(request)),
-            "etcdserverpb.Lease" => boxed(self.lease.call(request)),
-            "etcdserverpb.Cluster" => boxed(self.cluster.call(request)),
-            "etcdserverpb.Maintenance" => boxed(self.maintenance.call(request)),
-            _ => boxed(self.auth.call(request)),
+            "etcdserverpb.KV" => boxed(self.kv.clone().call(request)),
+            "etcdserverpb.Watch" => boxed(self.watch.clone().call(request)),
+            "etcdserverpb.Lease" => boxed(self.lease.clone().call(request)),
+            "etcdserverpb.Cluster" => boxed(self.cluster.clone().call(request)),
+            "etcdserverpb.Maintenance" => boxed(self.maintenance.clone().call(request)),
+            _ => boxed(self.auth.clone().call(request)),
         }
     }
 
     /// Calls that etcd's dashboards do not count: health, reflection, and what does not exist.
-    fn call_uncounted(&mut self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
+    fn call_uncounted(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        let answer = match service {
-            "grpc.health.v1.Health" => boxed(self.health.call(request)),
-            "grpc.reflection.v1.ServerReflection" => boxed(self.reflection.call(request)),
-            _ => {
-                let known = metrics::is_service(service);
-                let rpc = path.rsplit('/').next().unwrap_or_default();
-                let text = if known {
+        let other = self.others.iter().find(|(name, _)| *name == service);
+        let answer = match other {
+            Some((_, other)) => boxed(other.clone().oneshot(request)),
+            None => {
+                let text = if metrics::is_service(service) {
+                    let rpc = path.rsplit('/').next().unwrap_or_default();
                     format!("unknown method {rpc} for service {service}")
                 } else {
                     format!("unknown service {service}")
                 };
-                Box::pin(std::future::ready(Ok(Status::unimplemented(text).into_http())))
+                boxed(std::future::ready(Ok(Status::unimplemented(text).into_http())))
             }
         };
         Box::pin(async move {
@@ -178,6 +165,20 @@ impl<H: Health, R: ServerReflection> Grpc<H, R> {
         }
         Ok(())
     }
+}
+
+/// Reflection, under its present name and the one that older tools ask for. etcd does not have it.
+fn reflection() -> Result<[(&'static str, OtherService); 2], tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(rusd_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+    Ok([
+        ("grpc.reflection.v1.ServerReflection", OtherService::new(v1)),
+        ("grpc.reflection.v1alpha.ServerReflection", OtherService::new(v1alpha)),
+    ])
 }
 
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -252,11 +253,6 @@ pub fn is_grpc<B>(request: &Request<B>) -> bool {
             .get(http::header::CONTENT_TYPE)
             .map(HeaderValue::as_bytes)
             .is_some_and(|value| value.starts_with(b"application/grpc"))
-}
-
-/// Copies out of a network buffer: a stored slice of it would keep the whole buffer alive.
-pub fn detached(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }
 
 #[cfg(test)]

@@ -64,10 +64,3 @@ pub struct Defragment {
     /// Answered when the new directory is current, or with why not.
     pub reply: Reply<Result<(), EtcdError>>,
 }
-
-/// CRC-32C over the whole engine content (the test-only Hash call).
-#[derive(Debug)]
-pub struct HashAll {
-    /// The hash and the revision it was taken at.
-    pub reply: Reply<Result<(u32, i64), EtcdError>>,
-}

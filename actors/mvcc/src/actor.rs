@@ -4,18 +4,21 @@ use crate::engine_writer::{EngineWriter, PersistPolicy, Work};
 use crate::events::event;
 use crate::metrics;
 use crate::reader::fatal;
-use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, Context, Handler};
 use arc_swap::ArcSwap;
 use rusd_messages::compactor::{CompactionPending, CompactStepped, RevisionAdvanced};
 use rusd_messages::lease::{LeaseChange, LeasesChanged};
 use rusd_messages::members::MembersChanged;
-use rusd_messages::mvcc::{Apply, CommittedEntry, CompactStep, Defragment, EngineWrote, HashAll, LeaseKeys};
+use rusd_messages::mvcc::{self as messages, Apply, CommittedEntry, CompactStep, Defragment, EngineWrote, LeaseKeys};
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
 use rusd_messages::{Delivery, Index, Port, Published, Reply, Stop, Tick};
-use rusd_proto::{ApplyReply, ApplyResult, EtcdError};
-use rusd_state::{Effect, StateMachine};
-use rusd_storage::{Change, ReadAt, Views};
+use rusd_proto::{ApplyReply, ApplyResult};
+use rusd_proto::etcdserverpb::AlarmType;
+use rusd_state::{Effect, Entry, EntryKind, StateMachine};
+use rusd_storage::engine::Engine;
+use rusd_storage::{Change, ReadAt, StorageError, Views};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -70,8 +73,6 @@ pub struct Ports {
     pub lease_keys: Port<LeaseKeys>,
     /// Online rewrite.
     pub defragment: Port<Defragment>,
-    /// Hash of everything.
-    pub hash_all: Port<HashAll>,
     /// Time.
     pub tick: Port<Tick>,
     /// The end.
@@ -82,14 +83,12 @@ pub struct Ports {
 /// Settings of the shell.
 #[derive(Clone, Copy, Debug)]
 pub struct MvccConfig {
-    /// When the engine is persisted.
-    pub persist: PersistPolicy,
     /// `--warning-apply-duration`.
     pub warning_apply: Duration,
 }
 
 /// What the state machine publishes for everybody to read in place.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Publications {
     /// Read views.
     pub views: Views,
@@ -122,9 +121,11 @@ struct Connected {
 }
 
 /// Hands the links to a started actor.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
 struct Connect(Connected);
+
+impl actix::Message for Connect {
+    type Result = ();
+}
 
 impl Actor for Mvcc {
     type Context = Context<Self>;
@@ -143,7 +144,7 @@ impl Mvcc {
     /// Starts the actor on an arbiter of its own.
     pub fn start(arbiter: &actix::ArbiterHandle, machine: StateMachine, config: MvccConfig) -> (Addr<Self>, Publications) {
         metrics::init();
-        let (sender, receiver) = watch::channel(Index(machine.applied().index));
+        let (sender, receiver) = watch::channel(machine.applied().0);
         let published = Arc::new(ArcSwap::from_pointee(published(&machine)));
         let publications = Publications {
             views: machine.views(),
@@ -169,8 +170,8 @@ impl Mvcc {
 
 fn published(machine: &StateMachine) -> Published {
     Published {
-        members: machine.members().list(),
-        alarms: machine.alarms().list(),
+        members: machine.members().list().to_vec(),
+        alarms: machine.alarms().list(AlarmType::None as i32),
         cluster_version: machine.members().cluster_version().map(str::to_owned),
     }
 }
@@ -187,10 +188,11 @@ struct Told {
 }
 
 impl Mvcc {
-    /// Hands the links over and returns the actor's ports. To be called once, before anything is told to it.
-    pub fn connect(address: &Addr<Self>, links: Links, ports: Ports, writer: EngineWriter) -> Ports {
+    /// Hands the links over and starts the engine writer. To be called once, before anything is told to the actor.
+    pub fn connect(address: &Addr<Self>, ports: &Ports, links: Links, engine: Arc<dyn Engine>, persist: PersistPolicy) -> io::Result<()> {
+        let writer = EngineWriter::spawn(engine, persist, ports.wrote.clone(), links.engine_persisted.clone())?;
         address.do_send(Connect(Connected { links, writer }));
-        ports
+        Ok(())
     }
 
     /// The doors of a started actor.
@@ -200,7 +202,6 @@ impl Mvcc {
             compact_step: Port::new("mvcc_compact_step", 1, address),
             lease_keys: Port::new("mvcc_lease_keys", REQUEST_QUEUE, address),
             defragment: Port::new("mvcc_defragment", REQUEST_QUEUE, address),
-            hash_all: Port::new("mvcc_hash_all", REQUEST_QUEUE, address),
             tick: Port::new("mvcc_tick", 1, address),
             stop: Port::new("mvcc_stop", 1, address),
             wrote: Port::new("mvcc_wrote", APPLY_QUEUE, address),
@@ -216,27 +217,26 @@ impl Mvcc {
 
     /// What the others hold is derived from ours: tell them what we found on disk.
     fn tell_restored_state(&mut self) {
-        let links = self.connected().links.clone();
-        let leases = self.machine.leases().iter().map(|lease| LeaseChange::Granted {
-            id: lease.id,
-            ttl_s: lease.ttl_s,
-        });
-        let checkpoints = self.machine.leases().iter().filter(|lease| lease.remaining_ttl_s > 0);
-        let checkpoints = checkpoints.map(|lease| LeaseChange::Checkpointed {
-            id: lease.id,
-            remaining_ttl_s: lease.remaining_ttl_s,
-        });
-        let changes: Vec<_> = leases.chain(checkpoints).collect();
+        let mut changes = Vec::new();
+        for (id, lease) in self.machine.leases().iter() {
+            let (ttl_s, remaining_ttl_s) = (lease.ttl_s, lease.remaining_ttl_s);
+            changes.push(LeaseChange::Granted { id, ttl_s });
+            if remaining_ttl_s > 0 {
+                changes.push(LeaseChange::Checkpointed { id, remaining_ttl_s });
+            }
+        }
         self.tell_leases(changes);
         self.tell_members();
         self.tell_revision();
-        let compacted = self.machine.store().compacted_revision();
+        let keys = self.machine.keys();
+        let (through, compacted) = (keys.revision(), keys.compacted_revision());
+        let links = &self.connected().links;
         expect_open(links.compacted.deliver(Compacted { revision: compacted }));
-        let revision = self.machine.store().revision();
-        expect_open(links.lagged.deliver(Lagged { through: revision }));
-        if let Some(revision) = self.machine.store().compaction_pending() {
+        expect_open(links.lagged.deliver(Lagged { through }));
+        if let Some(revision) = self.machine.compaction_pending() {
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
+        metrics::publish(&self.machine.sizes(), through, compacted);
     }
 
     fn tell_leases(&self, changes: Vec<LeaseChange>) {
@@ -252,10 +252,10 @@ impl Mvcc {
     }
 
     fn tell_revision(&self) {
-        let store = self.machine.store();
+        let keys = self.machine.keys();
         let advanced = RevisionAdvanced {
-            revision: store.revision(),
-            compacted_revision: store.compacted_revision(),
+            revision: keys.revision(),
+            compacted_revision: keys.compacted_revision(),
         };
         // Coalesced: the next one says more.
         let _full = self.connected().links.revision.tell(advanced);
@@ -266,41 +266,261 @@ impl Mvcc {
         let count = entries.len();
         let mut bytes = 0;
         let mut told = Told::default();
-        let mut through = Index(self.machine.applied().index);
         for entry in entries {
             bytes += entry.data.len();
-            through = entry.index;
             self.apply_entry(entry, &mut told);
         }
+        self.machine.seal();
         self.machine.publish();
+        let (through, _) = self.machine.applied();
         self.applied.send_replace(through);
-        for (reply, result) in told.replies {
-            reply.send(result);
-        }
+        // The credits before the replies: Raft goes on while callers wake up.
         let links = &self.connected().links;
         expect_open(links.applied.deliver(Applied {
             through,
             entries: count,
             bytes,
         }));
-        for change in told.conf_changes {
-            expect_open(links.conf_applied.deliver(change));
-        }
-        self.tell_leases(told.leases);
         if told.members_changed {
             self.tell_members();
         }
-        let changed = !told.revisions.is_empty();
-        self.tell_hub(told.revisions);
+        for (reply, result) in told.replies {
+            reply.send(result);
+        }
+        let links = &self.connected().links;
+        for change in told.conf_changes {
+            expect_open(links.conf_applied.deliver(change));
+        }
         if let Some(revision) = told.compacted {
-            let links = &self.connected().links;
             expect_open(links.compacted.deliver(Compacted { revision }));
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
+        self.tell_leases(told.leases);
+        let changed = !told.revisions.is_empty();
+        self.tell_hub(told.revisions);
         if changed || told.compacted.is_some() {
             self.tell_revision();
         }
         self.write_out();
-        self.warn_if_slow(started, count);
+        let took = started.elapsed();
+        if took > self.config.warning_apply && !self.config.warning_apply.is_zero() {
+            metrics::SLOW_APPLIES.inc();
+            tracing::warn!(
+                took_ms = took.as_millis() as u64,
+                expected_ms = self.config.warning_apply.as_millis() as u64,
+                entries = count,
+                through = through.0,
+                "apply request took too long"
+            );
+        }
+    }
+
+    fn apply_entry(&mut self, entry: CommittedEntry, told: &mut Told) {
+        let reply = entry.reply.filter(Reply::is_wanted);
+        let index = entry.index;
+        let applied = self.machine.apply(Entry {
+            index,
+            term: entry.term,
+            kind: match entry.kind {
+                messages::EntryKind::Request => EntryKind::Request,
+                messages::EntryKind::ConfChange => EntryKind::ConfChange,
+            },
+            data: entry.data,
+            wanted: reply.is_some(),
+        });
+        let applied = match applied {
+            Ok(Some(applied)) => applied,
+            Ok(None) => {
+                // Applied before the restart: Raft still waits for the answer to a conf change.
+                if entry.kind == messages::EntryKind::ConfChange {
+                    told.conf_changes.push(ConfApplied { index, rejected: false });
+                }
+                return;
+            }
+            Err(error) => fatal("applying the log", &error),
+        };
+        if let Ok(reply) = &applied.result {
+            metrics::count(reply);
+        }
+        let mut waits_for_removal = false;
+        for effect in applied.effects {
+            match effect {
+                Effect::LeaseGranted { id, ttl_s } => told.leases.push(LeaseChange::Granted { id, ttl_s }),
+                Effect::LeaseRevoked { id } => told.leases.push(LeaseChange::Revoked { id }),
+                Effect::LeaseCheckpointed { id, remaining_ttl_s } => {
+                    told.leases.push(LeaseChange::Checkpointed { id, remaining_ttl_s });
+                }
+                Effect::AlarmsChanged | Effect::MembersChanged => told.members_changed = true,
+                Effect::ConfApplied(change) => told.conf_changes.push(ConfApplied {
+                    index,
+                    rejected: change.is_none(),
+                }),
+                Effect::Compacted { revision, physical } => {
+                    told.compacted = Some(revision);
+                    waits_for_removal = physical;
+                }
+            }
+        }
+        if let Some(revision) = applied.revision {
+            // Looked at once: a revision's events all have their previous records looked up, or none.
+            let with_previous = self.previous_wanted.load(Ordering::Acquire) > 0;
+            let changes = applied.changes.iter();
+            told.revisions.push(Revision {
+                revision,
+                with_previous,
+                events: changes.map(|change| self.event(change, with_previous)).collect(),
+            });
+        }
+        match reply {
+            Some(reply) if waits_for_removal => self.physical_compactions.push(reply),
+            Some(reply) => told.replies.push((reply, applied.result)),
+            None => {}
+        }
+    }
+
+    /// The event of a change, with the record it replaced only if somebody asked for that.
+    fn event(&self, change: &Change, with_previous: bool) -> rusd_messages::watch::Event {
+        let previous = change.previous.filter(|_| with_previous).and_then(|revision| {
+            match self.machine.keys().record(revision, change.revision.main - 1) {
+                Ok(record) => Some(record.bytes),
+                Err(StorageError::Compacted | StorageError::Superseded) => None,
+                Err(error) => fatal("reading the previous record of a key", &error),
+            }
+        });
+        event(change, previous)
+    }
+
+    /// Never waits for the hub: what it cannot take, it reads from history later.
+    fn tell_hub(&mut self, revisions: Vec<Revision>) {
+        let Some(last) = revisions.last().map(|last| last.revision) else {
+            return;
+        };
+        if self.lagging_through.is_some() {
+            self.lagging_through = Some(last);
+        } else if let Err(refused) = self.connected().links.committed.tell(Committed { revisions }) {
+            tracing::debug!(?refused, through = last, "the watch hub is behind");
+            self.lagging_through = Some(last);
+        }
+        self.tell_lag();
+    }
+
+    fn tell_lag(&mut self) {
+        if let Some(through) = self.lagging_through
+            && self.connected().links.lagged.tell(Lagged { through }).is_ok()
+        {
+            self.lagging_through = None;
+        }
+    }
+
+    /// Hands sealed batches to the engine writer: at once if it is idle, and at any rate before too much piles up.
+    fn write_out(&mut self) {
+        let must = self.machine.unwritten_bytes() > UNWRITTEN_BYTES_MAX;
+        if !must && !self.connected().writer.has_room() {
+            return;
+        }
+        let (applied, _) = self.machine.applied();
+        if let Some(batch) = self.machine.take_sealed() {
+            self.connected().writer.send(Work::Write { batch, applied });
+        }
+    }
+
+    fn compact_step(&mut self, max_records: usize) {
+        let step = match self.machine.compact_step(max_records) {
+            Ok(step) => step,
+            Err(error) => fatal("removing compacted records", &error),
+        };
+        self.machine.seal();
+        self.machine.publish();
+        self.write_out();
+        if step.finished {
+            for reply in std::mem::take(&mut self.physical_compactions) {
+                reply.send(Ok(ApplyReply::Compact(Default::default())));
+            }
+        }
+        expect_open(self.connected().links.stepped.deliver(CompactStepped {
+            removed: step.removed,
+            finished: step.finished,
+        }));
+    }
+}
+
+/// A port that is closed while the state machine still works means that the graph is coming down.
+fn expect_open<M>(told: Result<(), rusd_messages::Refused<M>>) {
+    if let Err(refused) = told {
+        tracing::debug!(?refused, "told an actor that has stopped");
+    }
+}
+
+impl Handler<Delivery<Apply>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<Apply>, _: &mut Context<Self>) {
+        self.apply(message.open().entries);
+    }
+}
+
+impl Handler<Delivery<CompactStep>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<CompactStep>, _: &mut Context<Self>) {
+        self.compact_step(message.open().max_records);
+    }
+}
+
+impl Handler<Delivery<EngineWrote>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<EngineWrote>, _: &mut Context<Self>) {
+        self.machine.wrote(message.open().seq);
+        self.write_out();
+    }
+}
+
+impl Handler<Delivery<LeaseKeys>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<LeaseKeys>, _: &mut Context<Self>) {
+        let LeaseKeys { lease, reply } = message.open();
+        let keys = self.machine.leases().keys(lease).map(|keys| keys.cloned().collect());
+        reply.send(keys);
+    }
+}
+
+impl Handler<Delivery<Tick>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
+        let Tick { now_ms } = message.open();
+        self.tell_lag();
+        if now_ms >= self.gauges_at_ms {
+            self.gauges_at_ms = now_ms + GAUGES_INTERVAL_MS;
+            let keys = self.machine.keys();
+            metrics::publish(&self.machine.sizes(), keys.revision(), keys.compacted_revision());
+        }
+    }
+}
+
+impl Handler<Delivery<Stop>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<Stop>, ctx: &mut Context<Self>) {
+        let Stop { reply } = message.open();
+        let (applied, _) = self.machine.applied();
+        self.machine.seal();
+        let batch = self.machine.take_sealed();
+        let writer = self.connected().writer.clone();
+        if let Some(batch) = batch {
+            writer.send(Work::Write { batch, applied });
+        }
+        writer.send(Work::Close { reply });
+        ctx.stop();
+    }
+}
+
+impl Handler<Delivery<Defragment>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<Defragment>, _: &mut Context<Self>) {
+        drop(message);
     }
 }

@@ -102,6 +102,7 @@ fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevi
             .collect();
         revisions.push(Revision {
             revision,
+            with_previous: request.with_previous,
             events: events?.into(),
         });
     }
