@@ -6,6 +6,15 @@ use rusd_proto::EtcdError;
 /// A replicated change of a lease, told by the state machine in log order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
+    /// It was found on disk at start, or came with a snapshot: it exists, but was not granted just now.
+    Restored {
+        /// The lease.
+        id: LeaseId,
+        /// Its granted time to live, in seconds.
+        ttl_s: i64,
+        /// Seconds that remained at its last checkpoint; 0 means the full time to live.
+        remaining_ttl_s: i64,
+    },
     /// It exists now.
     Granted {
         /// The lease.
@@ -34,7 +43,8 @@ pub struct LeasesChanged {
     pub changes: Vec<LeaseChange>,
 }
 
-/// Renew a lease. Answers its granted TTL in seconds, or 0 if it does not exist (any more).
+/// Renew a lease. Answers its granted TTL in seconds, or 0 if it does not exist (any more). Only the leader's
+/// timer renews; another member's answers [`EtcdError::NotPrimary`]. The caller has made sure that it still leads.
 #[derive(Debug)]
 pub struct KeepAlive {
     /// The lease.
@@ -52,7 +62,8 @@ pub struct Remaining {
     pub granted_ttl_s: i64,
 }
 
-/// Ask what is left of a lease; None if there is no such lease.
+/// Ask what is left of a lease; None if there is no such lease. Only the leader's timer knows; another
+/// member's answers [`EtcdError::NotPrimary`].
 #[derive(Debug)]
 pub struct TimeToLive {
     /// The lease.
@@ -61,7 +72,8 @@ pub struct TimeToLive {
     pub reply: Reply<Result<Option<Remaining>, EtcdError>>,
 }
 
-/// All leases, the next to expire first.
+/// All leases, the next to expire first. Any member answers; one that does not lead knows no deadlines, and
+/// lists them by id.
 #[derive(Debug)]
 pub struct ListLeases {
     /// Their ids.

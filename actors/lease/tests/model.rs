@@ -1,0 +1,256 @@
+//! Random histories against what is promised: no lease ends early, every lease ends, and the window holds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+use rusd_lease::LeaseConfig;
+use rusd_lease::timer::{LeaseTimer, Proposal, REVOKES_IN_FLIGHT_MAX, Renewal};
+use rusd_messages::lease::LeaseChange;
+use rusd_messages::{LeaseId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Tick(u64),
+    Grant(i64, i64),
+    Renew(i64),
+    Revoke(i64),
+    /// So many of the proposed revocations are applied.
+    Confirm(usize),
+    /// So many of them never reach the log.
+    Refuse(usize),
+    Lead,
+    Follow,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..1_500_u64).prop_map(Step::Tick),
+        1 => (1..30_000_u64).prop_map(Step::Tick),
+        6 => (1..40_i64, 1..20_i64).prop_map(|(id, ttl_s)| Step::Grant(id, ttl_s)),
+        8 => (1..40_i64).prop_map(Step::Renew),
+        2 => (1..40_i64).prop_map(Step::Revoke),
+        3 => (1..9_usize).prop_map(Step::Confirm),
+        1 => (1..3_usize).prop_map(Step::Refuse),
+        1 => Just(Step::Lead),
+        1 => Just(Step::Follow),
+    ]
+}
+
+/// A lease as its owner sees it.
+struct Owned {
+    ttl_ms: u64,
+    /// It must not end before; None if it has been granted or renewed since the last tick.
+    safe_until_ms: Option<u64>,
+}
+
+struct World {
+    timer: LeaseTimer,
+    now_ms: u64,
+    term: u64,
+    leads: bool,
+    owned: BTreeMap<i64, Owned>,
+    proposed: BTreeSet<i64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            timer: LeaseTimer::new(LeaseConfig {
+                election_timeout_ms: 1_000,
+                request_timeout_ms: 7_000,
+                checkpoint_interval_ms: None,
+            }),
+            now_ms: 0,
+            term: 0,
+            leads: false,
+            owned: BTreeMap::new(),
+            proposed: BTreeSet::new(),
+        }
+    }
+
+    fn touch(&mut self, id: i64) {
+        if let Some(owned) = self.owned.get_mut(&id) {
+            owned.safe_until_ms = None;
+        }
+    }
+
+    fn change(&mut self, change: LeaseChange) {
+        self.timer.change(change);
+        self.collect();
+    }
+
+    fn gone(&mut self, id: i64) {
+        self.owned.remove(&id);
+        self.proposed.remove(&id);
+        self.change(LeaseChange::Revoked { id: LeaseId(id) });
+    }
+
+    fn collect(&mut self) {
+        for proposal in self.timer.proposals() {
+            let Proposal::Revoke(id) = proposal else {
+                panic!("{proposal:?}")
+            };
+            assert!(self.leads);
+            let owned = self.owned.get(&id.0).expect("only what exists is revoked");
+            let safe_until_ms = owned
+                .safe_until_ms
+                .expect("not before the tick that follows its renewal");
+            assert!(
+                safe_until_ms <= self.now_ms,
+                "lease {id} ended {} ms early",
+                safe_until_ms - self.now_ms
+            );
+            self.proposed.insert(id.0);
+        }
+        assert!(self.timer.in_flight() <= REVOKES_IN_FLIGHT_MAX);
+        assert_eq!(self.timer.in_flight(), self.proposed.len());
+        assert_eq!(self.timer.len(), self.owned.len());
+    }
+
+    fn lead(&mut self, leads: bool) {
+        if leads {
+            self.term += 1;
+        }
+        self.timer.lead(leads.then_some(Term(self.term)));
+        if leads || self.leads {
+            self.proposed.clear();
+            self.owned
+                .values_mut()
+                .for_each(|owned| owned.safe_until_ms = None);
+        }
+        self.leads = leads;
+        self.collect();
+    }
+
+    fn tick(&mut self, passed_ms: u64) {
+        self.now_ms += passed_ms;
+        for owned in self.owned.values_mut() {
+            owned
+                .safe_until_ms
+                .get_or_insert(self.now_ms + owned.ttl_ms);
+        }
+        self.timer.tick(self.now_ms);
+        self.collect();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Tick(passed_ms) => self.tick(passed_ms),
+            Step::Grant(id, _) if self.owned.contains_key(&id) => {}
+            Step::Grant(id, ttl_s) => {
+                let ttl_ms = ttl_s as u64 * 1_000;
+                self.owned.insert(
+                    id,
+                    Owned {
+                        ttl_ms,
+                        safe_until_ms: None,
+                    },
+                );
+                self.change(LeaseChange::Granted {
+                    id: LeaseId(id),
+                    ttl_s,
+                });
+            }
+            Step::Renew(id) => match self.timer.renew(LeaseId(id)) {
+                Renewal::Renewed(ttl_s) => {
+                    assert!(!self.proposed.contains(&id));
+                    assert_eq!(ttl_s as u64 * 1_000, self.owned[&id].ttl_ms);
+                    self.touch(id);
+                }
+                Renewal::Expired => assert!(self.owned[&id].safe_until_ms.unwrap() <= self.now_ms),
+                Renewal::Unknown => assert!(!self.owned.contains_key(&id)),
+                Renewal::NotPrimary => assert!(!self.leads),
+                Renewal::AwaitsCheckpoint => panic!("nothing is checkpointed here"),
+            },
+            Step::Revoke(id) => self.gone(id),
+            Step::Confirm(count) => {
+                for id in self
+                    .proposed
+                    .iter()
+                    .copied()
+                    .take(count)
+                    .collect::<Vec<_>>()
+                {
+                    self.gone(id);
+                }
+            }
+            Step::Refuse(count) => {
+                for id in self
+                    .proposed
+                    .iter()
+                    .copied()
+                    .take(count)
+                    .collect::<Vec<_>>()
+                {
+                    self.proposed.remove(&id);
+                    self.timer.not_proposed(&Proposal::Revoke(LeaseId(id)));
+                }
+            }
+            Step::Lead => self.lead(true),
+            Step::Follow => self.lead(false),
+        }
+    }
+
+    /// Left alone under a leader, everything ends: within its time, the extension and two looks.
+    fn end(&mut self) {
+        self.lead(true);
+        for _ in 0..(20_000 + 1_000 + 1_000) / 100 {
+            self.tick(100);
+            self.step(Step::Confirm(usize::MAX));
+        }
+        assert!(
+            self.owned.is_empty(),
+            "{} leases never ended",
+            self.owned.len()
+        );
+        assert!(self.timer.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn l_09_no_lease_ends_early_and_every_lease_ends(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.end();
+    }
+}
+
+#[test]
+fn l_09_a_hundred_thousand_expiries_in_one_second_go_window_by_window() {
+    const LEASES: i64 = 100_000;
+    let mut timer = LeaseTimer::new(LeaseConfig {
+        election_timeout_ms: 1_000,
+        request_timeout_ms: 7_000,
+        checkpoint_interval_ms: None,
+    });
+    timer.lead(Some(Term(1)));
+    timer.tick(0);
+    for id in 1..=LEASES {
+        timer.change(LeaseChange::Granted {
+            id: LeaseId(id),
+            ttl_s: 60,
+        });
+    }
+    timer.tick(0);
+    timer.tick(60_000);
+    let mut revoked = 0;
+    let mut window = timer.proposals();
+    while !window.is_empty() {
+        assert!(window.len() <= REVOKES_IN_FLIGHT_MAX);
+        for proposal in &window {
+            let Proposal::Revoke(id) = proposal else {
+                panic!("{proposal:?}")
+            };
+            timer.change(LeaseChange::Revoked { id: *id });
+            revoked += 1;
+        }
+        window = timer.proposals();
+    }
+    assert_eq!(revoked, LEASES);
+}
