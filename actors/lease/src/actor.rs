@@ -292,8 +292,8 @@ impl Handler<Delivery<Tick>> for Lease {
 
     fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
         let Tick { now_ms } = message.open();
-        self.hear_of_refusals();
         self.timer.tick(now_ms);
+        self.hear_of_refusals();
         self.propose();
     }
 }

@@ -171,10 +171,12 @@ fn l_09_what_raft_turned_away_is_proposed_again_at_the_next_look() {
         }
         world.tick(10);
         world.tick(2_010);
-        // The port had room for one only.
+        // The port had room for one only: both were tried by the time this is answered.
+        assert!(world.remaining(8).unwrap().is_some());
         let (first, propose) = world.revocation();
         propose.reply.send(Err(EtcdError::TooManyRequests));
         world.tick(2_510);
+        assert!(world.remaining(8).unwrap().is_some());
         let (second, propose) = world.revocation();
         drop(propose);
         assert_eq!((first, second), (7, 8));
