@@ -14,7 +14,10 @@ use crate::data_dir::DataDir;
 use crate::rpc::context::Limits;
 use crate::rpc::{self, Context, Grpc};
 use actix::{Arbiter, ArbiterHandle, System};
-use rusd_messages::{ClusterId, MemberId, Port, RaftStatus, Reply, RoleChanged, Stop, Tick};
+use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links as CompactorLinks};
+use rusd_lease::{Lease, LeaseConfig, Links as LeaseLinks};
+use rusd_members::{Links as MembersLinks, Members, MembersConfig};
+use rusd_messages::{Dropped, Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
 use rusd_mvcc::actor::MvccConfig;
 use rusd_mvcc::{Links as MvccLinks, Mvcc, PersistPolicy, reader};
 use rusd_proto::request::RequestIds;
@@ -26,15 +29,24 @@ use rusd_state::{StateError, StateMachine};
 
 use rusd_storage::engine::{EngineDir, EngineError, EngineKind, EngineOptions};
 use rusd_storage::{MvccOptions, MvccStore, StorageError};
+use rusd_watch::{Links as WatchLinks, Watch, WatchConfig};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
-use tracing::info;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::{HealthReporter, HealthService};
+use tracing::{info, warn};
 
 /// Ticks of the timer actors: fine enough for the pause between two steps of a compaction.
 const FINE_TICK: Duration = Duration::from_millis(10);
+/// Ticks of those that count in tenths of seconds.
+const COARSE_TICK: Duration = Duration::from_millis(100);
+/// How often the remaining time of leases is written down, with the gate LeaseCheckpoint (L-10).
+const LEASE_CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
+/// How long an actor may take to let go of its files.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a member cannot start.
 #[derive(Debug, Error)]
@@ -105,9 +117,14 @@ impl Threads {
 /// A member, from start to stop.
 pub struct Node {
     context: Arc<Context>,
+    watch: rpc::watch::WatchService,
+    health: HealthReporter,
+    health_server: Option<HealthServer<HealthService>>,
+    joined: Option<Pending<()>>,
     threads: Threads,
-    raft: RaftPorts,
-    mvcc: rusd_mvcc::Ports,
+    stops: Vec<Port<Stop>>,
+    /// Dropping it ends the clock.
+    _clock: flume::Sender<()>,
 }
 
 impl Node {
@@ -116,30 +133,241 @@ impl Node {
         let (log, identity) = open_log(config, data_dir)?;
         let engines = EngineDir::open(&data_dir.store, &engine_options(config))?;
         let store = MvccStore::open(engines.engine(), MvccOptions::default())?;
-        let engine = store.engine();
         let machine = StateMachine::open(store)?;
-        let applied = machine.applied().0;
+        let (applied, _) = machine.applied();
         info!(
-            member = %identity.member,
-            cluster = %identity.cluster,
-            applied = applied.0,
+            local_member_id = %identity.member,
+            cluster_id = %identity.cluster,
+            applied_index = applied.0,
             last_index = log.last_index(),
-            engine = engine.name(),
+            storage_engine = engines.engine().name(),
             "restored the member"
         );
-
         let threads = Threads::start()?;
         let status = Arc::new(RaftStatus::default());
+        let request_ids = Arc::new(RequestIds::starting_now(identity.member));
+        let election_ms = millis(config.raft.election_timeout);
+
+        // First every actor, so that all ports exist; then the links between them.
         let writer = log.writer();
         let core = RaftCore::new(core_config(config, identity.member, applied), log.into_tail(), status.clone())?;
-        let raft = rusd_raft::start(&threads.raft, core, writer)?;
-
-        let mvcc_config = MvccConfig {
-            warning_apply: config.limits.warning_apply_duration,
+        let inline_entries_max = if config.raft.inline_append {
+            rusd_raft::limits::INLINE_ENTRIES_MAX
+        } else {
+            0
         };
-        let (mvcc_address, publications) = Mvcc::start(&threads.mvcc, machine, mvcc_config);
+        let raft = rusd_raft::actor::start_with(&threads.raft, core, writer, inline_entries_max)?;
+        let (mvcc_address, publications) = Mvcc::start(
+            &threads.mvcc,
+            machine,
+            MvccConfig {
+                warning_apply: config.limits.warning_apply_duration,
+            },
+        );
         let mvcc = Mvcc::ports(&mvcc_address);
-        todo!()
+        let watch = Watch::start(
+            &threads.watch,
+            WatchConfig {
+                progress_notify_interval: config.watch.progress_notify_interval,
+            },
+        );
+        let lease_address = Lease::start(
+            &threads.timers,
+            LeaseConfig {
+                election_timeout_ms: election_ms,
+                request_timeout_ms: millis(config.request_timeout()),
+                checkpoint_interval_ms: config
+                    .gates
+                    .enabled(Gate::LeaseCheckpoint)
+                    .then_some(LEASE_CHECKPOINT_INTERVAL_MS),
+            },
+            request_ids.clone(),
+        );
+        let lease = Lease::ports(&lease_address);
+        let compactor_address = Compactor::start(&threads.timers, compactor_config(config), request_ids.clone());
+        let compactor = Compactor::ports(&compactor_address);
+        let (joined_reply, joined) = Reply::channel();
+        let members_address = Members::start(
+            &threads.timers,
+            MembersConfig {
+                member: identity.member,
+                name: config.member.name.clone(),
+                client_urls: config.cluster.advertise_client_urls.to_strings(),
+                cluster_version: config.reported_version.cluster().to_string(),
+                request_timeout_ms: millis(config.request_timeout()),
+            },
+            request_ids.clone(),
+            joined_reply,
+        );
+        let members = Members::ports(&members_address);
+
+        watch.connect(WatchLinks {
+            history: reader::spawn_history(&publications.views)?,
+            previous_wanted: publications.previous_wanted.clone(),
+        });
+        Lease::connect(&lease_address, LeaseLinks {
+            propose: raft.ports.propose.clone(),
+        });
+        Compactor::connect(&compactor_address, CompactorLinks {
+            propose: raft.ports.propose.clone(),
+            compact_step: mvcc.compact_step.clone(),
+        });
+        Members::connect(&members_address, MembersLinks {
+            propose: raft.ports.propose.clone(),
+        });
+        Mvcc::connect(&mvcc_address, &mvcc, MvccLinks {
+            applied: raft.ports.applied.clone(),
+            conf_applied: raft.ports.conf_applied.clone(),
+            engine_persisted: raft.ports.engine_persisted.clone(),
+            committed: watch.ports.committed.clone(),
+            lagged: watch.ports.lagged.clone(),
+            compacted: watch.ports.compacted.clone(),
+            leases: lease.changes.clone(),
+            revision: compactor.revision.clone(),
+            compaction: compactor.pending.clone(),
+            stepped: compactor.stepped.clone(),
+            members: members.changed.clone(),
+        }, engines, PersistPolicy {
+            bytes: usize::try_from(config.storage.persist_bytes).unwrap_or(usize::MAX),
+            interval: config.storage.persist_interval,
+        })?;
+        let raft = raft.connect(RaftLinks {
+            apply: mvcc.apply.clone(),
+            role_changed: vec![lease.role.clone(), compactor.role.clone(), members.role.clone()],
+        });
+        let heartbeat = config.raft.heartbeat_interval;
+        let clock = start_clock(vec![
+            (heartbeat.min(FINE_TICK * 2), raft.tick.clone()),
+            (FINE_TICK, compactor.tick.clone()),
+            (COARSE_TICK, mvcc.tick.clone()),
+            (COARSE_TICK, watch.ports.tick.clone()),
+            (COARSE_TICK, lease.tick.clone()),
+            (COARSE_TICK, members.tick.clone()),
+        ])?;
+
+        let context = Arc::new(Context {
+            cluster: identity.cluster,
+            member: identity.member,
+            version: config.reported_version,
+            limits: Limits {
+                min_lease_ttl_s: min_lease_ttl_s(election_ms),
+                max_request_bytes: config.limits.max_request_bytes as usize,
+                max_txn_ops: config.limits.max_txn_ops as usize,
+                quota_bytes: config.storage.quota_bytes,
+                request_timeout: config.request_timeout(),
+                warning_unary_request: config.limits.warning_unary_request_duration,
+            },
+            request_ids,
+            raft: status.clone(),
+            views: publications.views.clone(),
+            applied: publications.applied,
+            published: publications.published,
+            ports: rpc::context::Ports {
+                propose: raft.propose,
+                read_index: raft.read_index,
+                transfer_leader: raft.transfer_leader,
+                read: reader::spawn_readers(&publications.views, config.storage.reader_threads as usize)?,
+                keep_alive: lease.keep_alive,
+                time_to_live: lease.time_to_live,
+                list_leases: lease.list,
+                lease_keys: mvcc.lease_keys,
+                defragment: mvcc.defragment,
+                raise_alarm: members.raise_alarm,
+            },
+        });
+        let (health, health_server) = tonic_health::server::health_reporter();
+        Ok(Self {
+            watch: rpc::watch::WatchService::new(&context, &watch.ports, config.raft.election_timeout),
+            context,
+            health,
+            health_server: Some(health_server),
+            joined: Some(joined),
+            threads,
+            // From the edge inwards: what still answers clients goes last.
+            stops: vec![watch.ports.stop, compactor.stop, lease.stop, members.stop, raft.stop, mvcc.stop],
+            _clock: clock,
+        })
+    }
+
+    /// Resolves once the member leads or follows, and has published itself.
+    pub async fn joined(&mut self) -> Result<(), NodeError> {
+        match self.joined.take() {
+            Some(joined) => joined.await.map_err(|Dropped| NodeError::Stopped),
+            None => Ok(()),
+        }
+    }
+
+    /// What handlers share.
+    pub fn context(&self) -> Arc<Context> {
+        self.context.clone()
+    }
+
+    /// The gRPC services.
+    pub fn grpc(&self) -> Grpc {
+        Grpc::new(
+            self.context.clone(),
+            self.watch.clone(),
+            rpc::lease::LeaseService::new(self.context.clone()),
+            self.health_server.clone(),
+        )
+    }
+
+    /// Stops the actors in order; the log and the engine are closed when this returns.
+    pub async fn stop(self) {
+        for stop in &self.stops {
+            let (reply, stopped) = Reply::channel();
+            if stop.deliver(Stop { reply }).is_ok() && tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
+                warn!("an actor does not stop in time; what is acknowledged is on disk");
+            }
+        }
+        self.threads.system.stop();
+        let _ended = tokio::task::spawn_blocking(move || self.threads.system_thread.join()).await;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One and a half election timeouts, rounded up to seconds (L-01).
+fn min_lease_ttl_s(election_ms: u64) -> i64 {
+    i64::try_from((election_ms.saturating_mul(3) / 2).div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+/// Ticks each port at its interval, from one thread, until the returned sender is dropped.
+fn start_clock(mut ports: Vec<(Duration, Port<Tick>)>) -> io::Result<flume::Sender<()>> {
+    let (keep_running, ended) = flume::bounded::<()>(0);
+    std::thread::Builder::new().name("clock".to_owned()).spawn(move || {
+        let start = Instant::now();
+        let mut next: Vec<Duration> = ports.iter().map(|_| Duration::ZERO).collect();
+        while matches!(
+            ended.recv_timeout(FINE_TICK),
+            Err(flume::RecvTimeoutError::Timeout)
+        ) {
+            let now = start.elapsed();
+            for ((interval, port), next) in ports.iter_mut().zip(&mut next) {
+                if now >= *next {
+                    *next = now + *interval;
+                    // A full port has a tick already; a closed one is stopping.
+                    let _coalesced = port.tell(Tick { now_ms: millis(now) });
+                }
+            }
+        }
+    })?;
+    Ok(keep_running)
+}
+
+fn compactor_config(config: &Config) -> CompactorConfig {
+    CompactorConfig {
+        auto: match config.compaction.auto {
+            AutoCompaction::Off => AutoMode::Off,
+            AutoCompaction::Periodic(retention) => AutoMode::Periodic {
+                retention_ms: millis(retention),
+            },
+            AutoCompaction::Revisions(retained) => AutoMode::Revisions { retained },
+        },
+        batch_records: config.compaction.batch_limit as usize,
+        pause_ms: millis(config.compaction.sleep_interval),
     }
 }
 
@@ -185,13 +413,12 @@ fn engine_options(config: &Config) -> EngineOptions {
 }
 
 fn core_config(config: &Config, member: MemberId, applied: Index) -> CoreConfig {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     CoreConfig {
         member,
         applied,
-        heartbeat_ms: ms(config.raft.heartbeat_interval),
-        election_ms: ms(config.raft.election_timeout),
-        incarnation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms),
+        heartbeat_ms: millis(config.raft.heartbeat_interval),
+        election_ms: millis(config.raft.election_timeout),
+        incarnation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
         priority_requests: config.gates.enabled(Gate::PriorityRequest),
     }
 }

@@ -34,6 +34,9 @@ macro_rules! etcd_errors {
             /// Built in a later step: the text names what was asked for.
             #[error("etcdserver: {0}")]
             Unimplemented(String),
+            /// Defragmentation was given up; the text says why.
+            #[error("etcdserver: cannot defragment: {0}")]
+            Defragment(String),
             /// A RangeStream option that the streaming form does not have (text without prefix).
             #[error("{0}")]
             StreamUnsupported(&'static str),
@@ -44,6 +47,7 @@ macro_rules! etcd_errors {
             pub fn code(&self) -> Code {
                 match self {
                     $(Self::$name => Code::$code,)*
+                    Self::Defragment(_) => Code::Unknown,
                     Self::Unimplemented(_) | Self::StreamUnsupported(_) => Code::Unimplemented,
                 }
             }

@@ -1,6 +1,6 @@
 //! The actor that owns the state machine.
 
-use crate::engine_writer::{EngineWriter, PersistPolicy, Work};
+use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
 use crate::events::event;
 use crate::metrics;
 use crate::reader::fatal;
@@ -16,7 +16,7 @@ use rusd_messages::{Delivery, Index, Port, Published, Reply, Stop, Tick};
 use rusd_proto::{ApplyReply, ApplyResult};
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};
-use rusd_storage::engine::Engine;
+use rusd_storage::engine::EngineDir;
 use rusd_storage::{Change, ReadAt, StorageError, Views};
 use std::io;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ pub struct Ports {
     /// The end.
     pub stop: Port<Stop>,
     wrote: Port<EngineWrote>,
+    replaced: Port<EngineReplaced>,
 }
 
 /// Settings of the shell.
@@ -189,8 +190,20 @@ struct Told {
 
 impl Mvcc {
     /// Hands the links over and starts the engine writer. To be called once, before anything is told to the actor.
-    pub fn connect(address: &Addr<Self>, ports: &Ports, links: Links, engine: Arc<dyn Engine>, persist: PersistPolicy) -> io::Result<()> {
-        let writer = EngineWriter::spawn(engine, persist, ports.wrote.clone(), links.engine_persisted.clone())?;
+    pub fn connect(
+        address: &Addr<Self>,
+        ports: &Ports,
+        links: Links,
+        engines: EngineDir,
+        persist: PersistPolicy,
+    ) -> io::Result<()> {
+        let writer = EngineWriter::spawn(
+            engines,
+            persist,
+            ports.wrote.clone(),
+            ports.replaced.clone(),
+            links.engine_persisted.clone(),
+        )?;
         address.do_send(Connect(Connected { links, writer }));
         Ok(())
     }
@@ -205,6 +218,7 @@ impl Mvcc {
             tick: Port::new("mvcc_tick", 1, address),
             stop: Port::new("mvcc_stop", 1, address),
             wrote: Port::new("mvcc_wrote", APPLY_QUEUE, address),
+            replaced: Port::new("mvcc_replaced", 1, address),
         }
     }
 
@@ -219,11 +233,11 @@ impl Mvcc {
     fn tell_restored_state(&mut self) {
         let mut changes = Vec::new();
         for (id, lease) in self.machine.leases().iter() {
-            let (ttl_s, remaining_ttl_s) = (lease.ttl_s, lease.remaining_ttl_s);
-            changes.push(LeaseChange::Granted { id, ttl_s });
-            if remaining_ttl_s > 0 {
-                changes.push(LeaseChange::Checkpointed { id, remaining_ttl_s });
-            }
+            changes.push(LeaseChange::Restored {
+                id,
+                ttl_s: lease.ttl_s,
+                remaining_ttl_s: lease.remaining_ttl_s,
+            });
         }
         self.tell_leases(changes);
         self.tell_members();
@@ -521,6 +535,17 @@ impl Handler<Delivery<Defragment>> for Mvcc {
     type Result = ();
 
     fn handle(&mut self, message: Delivery<Defragment>, _: &mut Context<Self>) {
-        drop(message);
+        let Defragment { reply } = message.open();
+        self.connected().writer.send(Work::Rewrite { reply });
+    }
+}
+
+impl Handler<Delivery<EngineReplaced>> for Mvcc {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<EngineReplaced>, _: &mut Context<Self>) {
+        let EngineReplaced { engine, retired } = message.open();
+        self.machine.store_mut().replace_engine(engine);
+        self.connected().writer.send(Work::Retire { retired });
     }
 }

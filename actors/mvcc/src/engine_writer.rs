@@ -5,12 +5,14 @@
 //! further writes, and tells Raft how much of the log it covers.
 
 use crate::reader::fatal;
+use crate::rewrite::Copy;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets, register_histogram};
 use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Port, Reply};
+use rusd_proto::EtcdError;
 use rusd_storage::SealedBatch;
-use rusd_storage::engine::Engine;
+use rusd_storage::engine::{Engine, EngineDir, Retired};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -25,6 +27,17 @@ static COMMIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
     let options = HistogramOpts::new(
         "etcd_disk_backend_commit_duration_seconds",
         "Time to write a batch of applied entries to the storage engine.",
+    )
+    .buckets(buckets);
+    register_histogram!(options).expect("registered once")
+});
+
+#[allow(clippy::expect_used)] // A constant name and constant buckets.
+static DEFRAG_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let buckets = exponential_buckets(0.1, 2.0, 13).expect("valid buckets");
+    let options = HistogramOpts::new(
+        "etcd_disk_backend_defrag_duration_seconds",
+        "Time to rewrite the storage engine, serving meanwhile.",
     )
     .buckets(buckets);
     register_histogram!(options).expect("registered once")
@@ -48,12 +61,15 @@ pub enum Work {
         /// The applied index it carries.
         applied: Index,
     },
-    /// Go on with another engine, which holds everything written so far and is persisted through `applied`.
-    Switch {
-        /// The new engine.
-        engine: Arc<dyn Engine>,
-        /// What it holds.
-        applied: Index,
+    /// Rewrite the engine into a fresh directory, writing meanwhile.
+    Rewrite {
+        /// Answered when the new directory is current, or with why not.
+        reply: Reply<Result<(), EtcdError>>,
+    },
+    /// Nobody reads from this engine any more.
+    Retire {
+        /// The engine that was replaced.
+        retired: Retired,
     },
     /// Persist and close the engine, then answer.
     Close {
@@ -71,21 +87,26 @@ pub struct EngineWriter {
 impl EngineWriter {
     /// Starts the threads.
     pub fn spawn(
-        engine: Arc<dyn Engine>,
+        engines: EngineDir,
         policy: PersistPolicy,
         wrote: Port<EngineWrote>,
+        replaced: Port<EngineReplaced>,
         persisted: Port<EnginePersisted>,
     ) -> io::Result<Self> {
         LazyLock::force(&COMMIT_SECONDS);
+        LazyLock::force(&DEFRAG_SECONDS);
         let (work, queue) = flume::bounded(QUEUED_BATCHES);
         let persister = Persister::spawn(persisted)?;
         std::thread::Builder::new()
             .name("engine-writer".to_owned())
             .spawn(move || {
                 let mut writer = Writer {
-                    engine,
+                    engine: engines.engine(),
+                    engines,
                     policy,
                     wrote,
+                    replaced,
+                    copy: None,
                     persister,
                     unpersisted_bytes: 0,
                     unpersisted_since: None,
@@ -96,12 +117,7 @@ impl EngineWriter {
         Ok(Self { work })
     }
 
-    /// Hands work over, unless the writer is busy with more than enough: then it comes back.
-    pub fn try_send(&self, work: Work) -> Result<(), Work> {
-        self.work.try_send(work).map_err(flume::TrySendError::into_inner)
-    }
-
-    /// Whether [`EngineWriter::try_send`] would take work now. Only one thread sends, so the answer holds.
+    /// Whether [`EngineWriter::send`] would not wait now. Only one thread sends, so the answer holds.
     pub fn has_room(&self) -> bool {
         !self.work.is_full()
     }
@@ -113,10 +129,28 @@ impl EngineWriter {
     }
 }
 
+/// The engine was rewritten into another directory: read from there.
+pub struct EngineReplaced {
+    /// The new engine.
+    pub engine: Arc<dyn Engine>,
+    /// The old one, to be handed back once readers have been pointed to the new one.
+    pub retired: Retired,
+}
+
+/// A rewrite and those who wait for it.
+struct Rewriting {
+    copy: Copy,
+    started: Instant,
+    replies: Vec<Reply<Result<(), EtcdError>>>,
+}
+
 struct Writer {
+    engines: EngineDir,
     engine: Arc<dyn Engine>,
     policy: PersistPolicy,
     wrote: Port<EngineWrote>,
+    replaced: Port<EngineReplaced>,
+    copy: Option<Rewriting>,
     persister: Persister,
     unpersisted_bytes: usize,
     unpersisted_since: Option<Instant>,
@@ -126,6 +160,10 @@ struct Writer {
 impl Writer {
     fn run(&mut self, queue: &flume::Receiver<Work>) {
         loop {
+            if self.copy.is_some() && queue.is_empty() {
+                self.copy_page();
+                continue;
+            }
             let work = match self.unpersisted_since {
                 None => queue.recv().ok(),
                 Some(since) => match queue.recv_deadline(since + self.policy.interval) {
@@ -139,11 +177,16 @@ impl Writer {
             };
             match work {
                 Some(Work::Write { batch, applied }) => self.write(&batch, applied),
-                Some(Work::Switch { engine, applied }) => {
-                    self.engine = engine;
-                    self.applied = applied;
+                Some(Work::Rewrite { reply }) => self.begin_rewrite(reply),
+                Some(Work::Retire { retired }) => {
+                    if let Err(error) = retired.destroy() {
+                        tracing::warn!(%error, "cannot remove the engine that was replaced; the next start removes it");
+                    }
                 }
                 Some(Work::Close { reply }) => {
+                    if let Some(rewriting) = self.copy.take() {
+                        self.give_up(rewriting, &"the server is stopping");
+                    }
                     self.persister.finish();
                     if let Err(error) = self.engine.close() {
                         fatal("closing the engine", &error);
@@ -162,6 +205,12 @@ impl Writer {
             fatal("writing to the engine", &error);
         }
         COMMIT_SECONDS.observe(started.elapsed().as_secs_f64());
+        if let Some(rewriting) = self.copy.take() {
+            match rewriting.copy.tee(&batch.batch) {
+                Ok(()) => self.copy = Some(rewriting),
+                Err(error) => self.give_up(rewriting, &error),
+            }
+        }
         self.applied = applied;
         self.unpersisted_bytes += batch.bytes;
         self.unpersisted_since.get_or_insert(started);
@@ -169,6 +218,69 @@ impl Writer {
         let _stopped = self.wrote.deliver(EngineWrote { seq: batch.seq });
         if self.unpersisted_bytes >= self.policy.bytes {
             self.persist_if_due();
+        }
+    }
+
+    fn begin_rewrite(&mut self, reply: Reply<Result<(), EtcdError>>) {
+        if let Some(rewriting) = &mut self.copy {
+            rewriting.replies.push(reply);
+            return;
+        }
+        match Copy::begin(&self.engines) {
+            Ok(copy) => {
+                tracing::info!("starting defragmentation");
+                self.copy = Some(Rewriting {
+                    copy,
+                    started: Instant::now(),
+                    replies: vec![reply],
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot begin to defragment");
+                reply.send(Err(EtcdError::Defragment(error.to_string())));
+            }
+        }
+    }
+
+    /// A disk too full for a second copy is no reason to end the process: the live engine is as it was.
+    fn give_up(&mut self, rewriting: Rewriting, why: &dyn std::fmt::Display) {
+        tracing::warn!(error = %why, "gave up defragmentation");
+        if let Err(error) = rewriting.copy.abandon() {
+            tracing::warn!(%error, "cannot remove the unfinished copy; the next start removes it");
+        }
+        for reply in rewriting.replies {
+            reply.send(Err(EtcdError::Defragment(why.to_string())));
+        }
+    }
+
+    fn copy_page(&mut self) {
+        let Some(mut rewriting) = self.copy.take() else {
+            return;
+        };
+        match rewriting.copy.step() {
+            Ok(false) => self.copy = Some(rewriting),
+            Ok(true) => self.switch(rewriting),
+            Err(error) => self.give_up(rewriting, &error),
+        }
+    }
+
+    fn switch(&mut self, rewriting: Rewriting) {
+        let retired = match rewriting.copy.switch(&self.engines) {
+            Ok(retired) => retired,
+            Err(error) => fatal("switching to the rewritten engine", &error),
+        };
+        let took = rewriting.started.elapsed();
+        DEFRAG_SECONDS.observe(took.as_secs_f64());
+        tracing::info!(took_ms = took.as_millis() as u64, "finished defragmentation");
+        self.engine = self.engines.engine();
+        // The switch has persisted everything written so far.
+        self.unpersisted_bytes = 0;
+        self.unpersisted_since = None;
+        self.persister.covers(self.applied);
+        let engine = self.engine.clone();
+        let _stopped = self.replaced.deliver(EngineReplaced { engine, retired });
+        for reply in rewriting.replies {
+            reply.send(Ok(()));
         }
     }
 
@@ -192,6 +304,7 @@ impl Writer {
 
 struct Persister {
     work: flume::Sender<(Arc<dyn Engine>, Index)>,
+    persisted: Port<EnginePersisted>,
     busy: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -201,6 +314,7 @@ impl Persister {
         let (work, queue) = flume::bounded::<(Arc<dyn Engine>, Index)>(1);
         let busy = Arc::new(AtomicBool::new(false));
         let working = busy.clone();
+        let finished = persisted.clone();
         let thread = std::thread::Builder::new()
             .name("engine-persist".to_owned())
             .spawn(move || {
@@ -209,11 +323,12 @@ impl Persister {
                         fatal("persisting the engine", &error);
                     }
                     working.store(false, Ordering::Release);
-                    let _stopped = persisted.deliver(EnginePersisted { applied });
+                    let _stopped = finished.deliver(EnginePersisted { applied });
                 }
             })?;
         Ok(Self {
             work,
+            persisted,
             busy,
             thread: Some(thread),
         })
@@ -222,6 +337,11 @@ impl Persister {
     /// Starts a persist unless one runs.
     fn start(&self, engine: Arc<dyn Engine>, applied: Index) -> bool {
         !self.busy.swap(true, Ordering::AcqRel) && self.work.send((engine, applied)).is_ok()
+    }
+
+    /// Something else has made everything through `applied` durable.
+    fn covers(&self, applied: Index) {
+        let _stopped = self.persisted.deliver(EnginePersisted { applied });
     }
 
     fn finish(&mut self) {

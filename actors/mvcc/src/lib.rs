@@ -15,6 +15,7 @@ pub mod engine_writer;
 pub mod events;
 pub mod metrics;
 pub mod reader;
+pub mod rewrite;
 
 pub use actor::{Links, Mvcc, Ports};
 pub use engine_writer::PersistPolicy;

@@ -1,0 +1,162 @@
+//! Online rewrite of the engine into a fresh directory: defragmentation.
+//!
+//! The engine writer copies the live engine in key order, a page at a time, and writes the batches that come
+//! meanwhile between two pages. Every batch goes to the live engine as always; of its operations, those on keys
+//! that the copy has passed go to the new engine too, and the copy finds the others when it gets there. So when
+//! the copy has reached the end the two hold the same, without a snapshot and without holding anything back:
+//!
+//! ```text
+//!   keys   |---------- copied ----------| cursor |------- to be copied -------|
+//!   batch    both engines                          live engine only
+//! ```
+//!
+//! The cost while it runs: one page in memory, and on disk the new engine beside the old one.
+
+use bytes::Bytes;
+use rusd_storage::engine::{Direction, Engine, EngineDir, EngineError, Op, Retired, Rewrite, WriteBatch};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Bytes copied before waiting batches get their turn: a few milliseconds' work.
+const PAGE_BYTES: usize = 1 << 20;
+/// Beyond every key: their first byte is the prefix of a tree, an ASCII letter.
+const END: &[u8] = &[0xff];
+
+/// A rewrite under way.
+pub struct Copy {
+    live: Arc<dyn Engine>,
+    rewrite: Rewrite,
+    /// Everything below is in the new engine.
+    cursor: Vec<u8>,
+}
+
+impl Copy {
+    /// Begins with an empty engine beside the live one.
+    pub fn begin(engines: &EngineDir) -> Result<Self, EngineError> {
+        Ok(Self {
+            live: engines.engine(),
+            rewrite: engines.begin_rewrite()?,
+            cursor: Vec::new(),
+        })
+    }
+
+    /// Copies a page; true when there is nothing left to copy.
+    pub fn step(&mut self) -> Result<bool, EngineError> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        self.live.scan(&self.cursor, END, Direction::Forward, &mut |key, value| {
+            bytes += key.len() + value.len();
+            page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            if bytes < PAGE_BYTES {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        let finished = bytes < PAGE_BYTES;
+        if let Some((last, _)) = page.last() {
+            self.cursor = last.to_vec();
+            self.cursor.push(0);
+        }
+        self.rewrite.engine().bulk_load(&mut page.into_iter())?;
+        if finished {
+            self.cursor = END.to_vec();
+        }
+        Ok(finished)
+    }
+
+    /// Repeats on the new engine what a batch did to keys that are copied already.
+    pub fn tee(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        let mut passed = WriteBatch::new();
+        for op in batch.ops() {
+            match op {
+                Op::Put { key, value } if key[..] < self.cursor[..] => passed.put(key.clone(), value.clone()),
+                Op::Delete { key } if key[..] < self.cursor[..] => passed.delete(key.clone()),
+                Op::Put { .. } | Op::Delete { .. } => {}
+            }
+        }
+        if passed.is_empty() {
+            return Ok(());
+        }
+        self.rewrite.engine().write(&passed)
+    }
+
+    /// Makes the new engine the live one. Only after a step that finished.
+    pub fn switch(self, engines: &EngineDir) -> Result<Retired, EngineError> {
+        engines.switch(self.rewrite)
+    }
+
+    /// Gives up and removes what was copied.
+    pub fn abandon(self) -> Result<(), EngineError> {
+        self.rewrite.abandon()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rusd_storage::engine::{EngineKind, EngineOptions, Tree};
+
+    fn key(n: u32) -> Vec<u8> {
+        Tree::KvRev.key(&n.to_be_bytes())
+    }
+
+    fn content(engine: &dyn Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            all.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        };
+        engine.scan(&[], END, Direction::Forward, visit).unwrap();
+        all
+    }
+
+    /// Writes go on during the copy, before and behind the cursor; the new engine ends up with the same.
+    fn rewrite_under_writes(kind: EngineKind) {
+        let base = tempfile::tempdir().unwrap();
+        let engines = EngineDir::open(base.path(), &EngineOptions::new(kind)).unwrap();
+        let live = engines.engine();
+        let value = vec![7_u8; 3000];
+        let mut batch = WriteBatch::new();
+        for n in 0..2000 {
+            batch.put(key(n), value.clone());
+        }
+        live.write(&batch).unwrap();
+        let mut copy = Copy::begin(&engines).unwrap();
+        let mut steps = 0;
+        loop {
+            let finished = copy.step().unwrap();
+            steps += 1;
+            let mut batch = WriteBatch::new();
+            batch.put(key(steps), b"changed early".to_vec());
+            batch.delete(key(10 + steps));
+            batch.delete(key(1990 - steps));
+            batch.put(key(5000 + steps), b"appended".to_vec());
+            live.write(&batch).unwrap();
+            copy.tee(&batch).unwrap();
+            if finished {
+                break;
+            }
+        }
+        assert!(steps > 3, "the copy took {steps} steps only");
+        let expected = content(&*live);
+        drop(live);
+        let retired = copy.switch(&engines).unwrap();
+        assert_eq!(content(&*engines.engine()), expected);
+        retired.destroy().unwrap();
+        drop(engines);
+        let again = EngineDir::open(base.path(), &EngineOptions::new(kind)).unwrap();
+        assert_eq!(content(&*again.engine()), expected);
+    }
+
+    #[test]
+    fn m_03_sled_is_rewritten_while_it_is_written() {
+        rewrite_under_writes(EngineKind::Sled);
+    }
+
+    #[test]
+    fn m_03_redb_is_rewritten_while_it_is_written() {
+        rewrite_under_writes(EngineKind::Redb);
+    }
+}
