@@ -46,6 +46,9 @@ pub const TAIL_KEEP_BYTES: usize = 4 << 20;
 /// catches up from the log rather than from a snapshot (O-09).
 pub const CATCH_UP_ENTRIES: u64 = 5_000;
 
+/// Readies whose messages may wait for the disk. Only a stalled disk makes so many.
+pub const AFTER_PERSIST_MAX: usize = 1_024;
+
 /// Reads that may wait for a ReadIndex round.
 pub const READS_WAITING_MAX: usize = 65_536;
 

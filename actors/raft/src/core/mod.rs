@@ -357,7 +357,8 @@ impl Core {
             }
         }
         // raft-rs makes a sole voter the leader on the spot, and expects its whole log to be persisted then.
-        let must_wait = self.membership.is_sole_voter() && !self.leads() && self.is_writing();
+        let must_wait =
+            self.membership.is_sole_voter() && !self.leads() && !self.all_entries_are_persisted();
         if !must_wait && !self.stopping {
             self.node.tick();
         }
@@ -519,6 +520,11 @@ impl Core {
         self.in_flight.is_some() || !self.collecting.is_empty()
     }
 
+    fn all_entries_are_persisted(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        log.persisted == log.last_index()
+    }
+
     fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader
     }
@@ -529,7 +535,7 @@ impl Core {
         let can = self.membership.is_sole_voter()
             && raft.state == StateRole::Follower
             && !self.stopping
-            && !self.is_writing()
+            && self.all_entries_are_persisted()
             && !self.membership.any_unapplied_through(committed)
             && committed - self.applied <= limits::CAMPAIGN_GAP_MAX;
         if can && let Err(error) = self.node.campaign() {
@@ -539,9 +545,16 @@ impl Core {
 
     fn submit_proposals(&mut self) {
         while self.proposals.any_held() && self.can_submit() {
+            let raft_log = &self.node.raft.raft_log;
+            let entries = raft_log.unstable.entries.len() + self.collecting.entries.len();
+            let bytes = raft_log.unstable.entries_size + self.collecting.entry_bytes;
+            if entries >= limits::WRITE_BATCH_ENTRIES_MAX || bytes >= limits::WRITE_BATCH_BYTES_MAX
+            {
+                break;
+            }
             let entries = self.proposals.take(
-                limits::WRITE_BATCH_ENTRIES_MAX,
-                limits::WRITE_BATCH_BYTES_MAX,
+                limits::WRITE_BATCH_ENTRIES_MAX - entries,
+                limits::WRITE_BATCH_BYTES_MAX - bytes,
             );
             let mut message = Message::default();
             message.set_msg_type(MessageType::MsgPropose);
@@ -557,14 +570,10 @@ impl Core {
     /// Whether raft-rs would take proposals now. It loses those it does not take, so they are held.
     fn can_submit(&self) -> bool {
         let raft = &self.node.raft;
-        let pending = raft.raft_log.unstable.entries.len() + self.collecting.entries.len();
-        let pending_bytes = raft.raft_log.unstable.entries_size + self.collecting.entry_bytes;
         raft.leader_id != INVALID_ID
             && raft.lead_transferee.is_none()
             && raft.prs().get(raft.id).is_some()
             && raft.uncommitted_size() < limits::UNCOMMITTED_BYTES_MAX
-            && pending < limits::WRITE_BATCH_ENTRIES_MAX
-            && pending_bytes < limits::WRITE_BATCH_BYTES_MAX
             && !(self.membership.is_sole_voter() && self.in_flight.is_some())
     }
 
@@ -641,6 +650,10 @@ impl Core {
         let persisted_messages = ready.take_persisted_messages();
         if !persisted_messages.is_empty() {
             self.after_persist.push((number, persisted_messages));
+            if self.after_persist.len() > limits::AFTER_PERSIST_MAX {
+                // The disk has stalled. Raft tolerates loss, and the newest messages say most.
+                self.after_persist.remove(0);
+            }
         }
 
         // 3. Apply.
