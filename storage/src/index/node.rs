@@ -16,7 +16,7 @@ pub(super) const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 /// "Nothing here ever becomes garbage."
 pub(super) const NEVER: i64 = i64::MAX;
 
-/// What is known of one key at its newest revision. 40 bytes, no pointers: a leaf copies them with one `memcpy`.
+/// What is known of one key at its newest revision. 40 bytes, no pointers: a leaf is copied with one `memcpy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     /// Main part of the newest revision.
@@ -34,6 +34,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    const NONE: Slot = Slot {
+        main: 0,
+        create: 0,
+        version: 0,
+        sub: 0,
+        record_bytes: 0,
+        past: 0,
+    };
+
     pub(super) fn is_alive(&self) -> bool {
         self.version != 0
     }
@@ -120,33 +129,32 @@ impl Delta {
     }
 }
 
-/// A leaf: keys and their slots, in key order.
-#[derive(Debug)]
+/// A leaf: keys and their slots, in key order. One allocation besides the bytes of the keys.
+#[derive(Clone, Debug)]
 pub(super) struct Leaf {
-    pub keys: PackedKeys,
-    pub slots: Vec<Slot>,
     pub garbage_since: i64,
+    pub keys: PackedKeys<LEAF_ROOM>,
+    slots: [Slot; LEAF_ROOM],
 }
 
-impl Clone for Leaf {
-    fn clone(&self) -> Self {
-        let mut slots = Vec::with_capacity(self.slots.len() + 2);
-        slots.extend_from_slice(&self.slots);
-        Self {
-            keys: self.keys.clone(),
-            slots,
-            garbage_since: self.garbage_since,
-        }
-    }
-}
+/// A leaf may hold one key too many until it is split.
+const LEAF_ROOM: usize = LEAF_KEYS_MAX + 1;
 
 impl Leaf {
     pub(super) fn empty() -> Self {
         Self {
-            keys: PackedKeys::default(),
-            slots: Vec::new(),
             garbage_since: NEVER,
+            keys: PackedKeys::default(),
+            slots: [Slot::NONE; LEAF_ROOM],
         }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots[..self.keys.len()]
+    }
+
+    pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots[..self.keys.len()]
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -154,7 +162,7 @@ impl Leaf {
             garbage_since: self.garbage_since,
             ..Summary::EMPTY
         };
-        for slot in self.slots.iter().filter(|slot| slot.is_alive()) {
+        for slot in self.slots().iter().filter(|slot| slot.is_alive()) {
             summary.live += 1;
             summary.live_bytes += u64::from(slot.record_bytes);
         }
@@ -162,37 +170,36 @@ impl Leaf {
     }
 
     pub(super) fn insert(&mut self, at: usize, key: &[u8], slot: Slot) {
+        self.slots.copy_within(at..self.keys.len(), at + 1);
+        self.slots[at] = slot;
         self.keys.insert(at, key);
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.reserve_exact(4);
-        }
-        self.slots.insert(at, slot);
     }
 
     pub(super) fn remove(&mut self, at: usize) {
+        self.slots.copy_within(at + 1..self.keys.len(), at);
         self.keys.remove(at);
-        self.slots.remove(at);
     }
 
     pub(super) fn is_overfull(&self) -> bool {
-        self.slots.len() > LEAF_KEYS_MAX
-            || (self.slots.len() >= 4 && self.keys.packed_bytes() > NODE_KEY_BYTES_MAX)
+        self.keys.len() > LEAF_KEYS_MAX
+            || (self.keys.len() >= 4 && self.keys.packed_bytes() > NODE_KEY_BYTES_MAX)
     }
 
     /// Cuts off the slots from `at` on.
     pub(super) fn split_off(&mut self, at: usize) -> Leaf {
-        let slots = self.slots.split_off(at);
-        self.slots.shrink_to_fit();
-        Leaf {
-            keys: self.keys.split_off(at),
-            slots,
+        let mut right = Leaf {
             garbage_since: self.garbage_since,
-        }
+            ..Leaf::empty()
+        };
+        right.slots[..self.keys.len() - at].copy_from_slice(&self.slots[at..self.keys.len()]);
+        right.keys = self.keys.split_off(at);
+        right
     }
 
     fn append(&mut self, right: &Leaf) {
+        let length = self.keys.len();
+        self.slots[length..length + right.keys.len()].copy_from_slice(right.slots());
         self.keys.append(&right.keys);
-        self.slots.extend_from_slice(&right.slots);
         self.garbage_since = self.garbage_since.min(right.garbage_since);
     }
 }
@@ -200,18 +207,46 @@ impl Leaf {
 /// A subtree and its summary.
 #[derive(Clone, Debug)]
 pub(super) struct Child {
-    pub node: Arc<Node>,
+    pub node: Node,
     pub summary: Summary,
 }
 
 /// An inner node. Separator `n` is greater than every key of child `n` and not greater than any of child `n + 1`.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Inner {
-    pub separators: PackedKeys,
+    pub separators: PackedKeys<INNER_CHILDREN_MAX>,
     pub children: Vec<Child>,
 }
 
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        self.touch_children();
+        let mut children = Vec::with_capacity(self.children.len() + 1);
+        children.extend_from_slice(&self.children);
+        Self {
+            separators: self.separators.clone(),
+            children,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.touch_children();
+    }
+}
+
 impl Inner {
+    /// Reads the reference counts of all children, before each of them is changed. They are as many cache misses;
+    /// plain reads overlap, whereas atomic changes wait for each other.
+    fn touch_children(&self) {
+        let counts = self.children.iter().map(|child| match &child.node {
+            Node::Leaf(leaf) => Arc::strong_count(leaf),
+            Node::Inner(inner) => Arc::strong_count(inner),
+        });
+        std::hint::black_box(counts.fold(0, usize::wrapping_add));
+    }
+
     /// The child that holds `key` if any does.
     pub(super) fn child_of(&self, key: &[u8]) -> usize {
         match self.separators.search(key) {
@@ -282,11 +317,13 @@ impl Inner {
         if !left.node.fits_with(&right.node) {
             return false;
         }
-        let mut between = Vec::new();
-        self.separators.read(at, &mut between);
-        match (Arc::make_mut(&mut left.node), right.node.as_ref()) {
-            (Node::Leaf(left), Node::Leaf(right)) => left.append(right),
-            (Node::Inner(left), Node::Inner(right)) => left.append(&between, right),
+        match (&mut left.node, &right.node) {
+            (Node::Leaf(left), Node::Leaf(right)) => Arc::make_mut(left).append(right),
+            (Node::Inner(left), Node::Inner(right)) => {
+                let mut between = Vec::new();
+                self.separators.read(at, &mut between);
+                Arc::make_mut(left).append(&between, right);
+            }
             // All leaves are equally deep.
             _ => return false,
         }
@@ -298,17 +335,17 @@ impl Inner {
     }
 }
 
-/// A node of the tree.
+/// A node of the tree. A clone shares it.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    Leaf(Leaf),
-    Inner(Inner),
+    Leaf(Arc<Leaf>),
+    Inner(Arc<Inner>),
 }
 
 impl Node {
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Leaf(leaf) => leaf.slots.is_empty(),
+            Self::Leaf(leaf) => leaf.keys.is_empty(),
             Self::Inner(inner) => inner.children.iter().all(|child| child.node.is_empty()),
         }
     }
@@ -316,7 +353,7 @@ impl Node {
     fn fits_with(&self, other: &Node) -> bool {
         match (self, other) {
             (Self::Leaf(left), Self::Leaf(right)) => {
-                left.slots.len() + right.slots.len() <= LEAF_KEYS_MAX / 2
+                left.keys.len() + right.keys.len() <= LEAF_KEYS_MAX / 2
                     && left.keys.packed_bytes() + right.keys.packed_bytes()
                         <= NODE_KEY_BYTES_MAX / 2
             }

@@ -33,14 +33,14 @@ pub(super) enum Fate {
 /// The tree. A clone is a snapshot and costs one reference count.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    root: Arc<Node>,
+    root: Node,
     summary: Summary,
 }
 
 impl Tree {
     pub(super) fn new() -> Self {
         Self {
-            root: Arc::new(Node::Leaf(Leaf::empty())),
+            root: Node::Leaf(Arc::new(Leaf::empty())),
             summary: Summary::EMPTY,
         }
     }
@@ -51,11 +51,11 @@ impl Tree {
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Slot> {
-        let mut node = self.root.as_ref();
+        let mut node = &self.root;
         loop {
             match node {
-                Node::Inner(inner) => node = inner.children[inner.child_of(key)].node.as_ref(),
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| &leaf.slots[at]),
+                Node::Inner(inner) => node = &inner.children[inner.child_of(key)].node,
+                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| &leaf.slots()[at]),
             }
         }
     }
@@ -98,7 +98,7 @@ impl Tree {
     /// Live keys below `key` and the bytes of their records.
     fn below(&self, key: &[u8]) -> (u64, u64) {
         let (mut keys, mut bytes) = (0, 0);
-        let mut node = self.root.as_ref();
+        let mut node = &self.root;
         loop {
             match node {
                 Node::Inner(inner) => {
@@ -107,11 +107,11 @@ impl Tree {
                         keys += child.summary.live;
                         bytes += child.summary.live_bytes;
                     }
-                    node = inner.children[at].node.as_ref();
+                    node = &inner.children[at].node;
                 }
                 Node::Leaf(leaf) => {
                     let at = leaf.keys.search(key).unwrap_or_else(|at| at);
-                    for slot in leaf.slots[..at].iter().filter(|slot| slot.is_alive()) {
+                    for slot in leaf.slots()[..at].iter().filter(|slot| slot.is_alive()) {
                         keys += 1;
                         bytes += u64::from(slot.record_bytes);
                     }
@@ -127,15 +127,13 @@ impl Tree {
         self.summary.apply(&delta);
         if let Some(split) = split {
             let left = Child {
-                node: Arc::clone(&self.root),
+                node: self.root.clone(),
                 summary: split.left,
             };
-            let mut inner = Inner {
-                separators: Default::default(),
-                children: vec![left, split.right],
-            };
+            let mut inner = Inner::default();
             inner.separators.insert(0, &split.between);
-            self.root = Arc::new(Node::Inner(inner));
+            inner.children.extend([left, split.right]);
+            self.root = Node::Inner(Arc::new(inner));
         }
     }
 
@@ -172,10 +170,10 @@ impl Tree {
         if self.root.is_empty() {
             *self = Self::new();
         }
-        while let Node::Inner(inner) = self.root.as_ref()
+        while let Node::Inner(inner) = &self.root
             && let [only] = inner.children.as_slice()
         {
-            self.root = Arc::clone(&only.node);
+            self.root = only.node.clone();
         }
     }
 
@@ -202,13 +200,14 @@ struct Split {
 }
 
 fn upsert_node(
-    node: &mut Arc<Node>,
+    node: &mut Node,
     key: &[u8],
     edit: &mut dyn FnMut(Option<&Slot>) -> Edit,
 ) -> (Delta, Option<Split>) {
-    match Arc::make_mut(node) {
-        Node::Leaf(leaf) => upsert_leaf(leaf, key, edit),
+    match node {
+        Node::Leaf(leaf) => upsert_leaf(Arc::make_mut(leaf), key, edit),
         Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
             let at = inner.child_of(key);
             let child = &mut inner.children[at];
             let (delta, split) = upsert_node(&mut child.node, key, edit);
@@ -232,7 +231,7 @@ fn upsert_node(
             let left = inner.summary();
             let right = Child {
                 summary: right.summary(),
-                node: Arc::new(Node::Inner(right)),
+                node: Node::Inner(Arc::new(right)),
             };
             (
                 delta,
@@ -252,7 +251,7 @@ fn upsert_leaf(
     edit: &mut dyn FnMut(Option<&Slot>) -> Edit,
 ) -> (Delta, Option<Split>) {
     let (at, before) = match leaf.keys.search(key) {
-        Ok(at) => (at, Some(leaf.slots[at])),
+        Ok(at) => (at, Some(leaf.slots()[at])),
         Err(at) => (at, None),
     };
     let Edit {
@@ -262,41 +261,43 @@ fn upsert_leaf(
     let delta = Delta::between(before.as_ref(), &slot, garbage_since);
     leaf.garbage_since = leaf.garbage_since.min(garbage_since);
     if before.is_some() {
-        leaf.slots[at] = slot;
+        leaf.slots_mut()[at] = slot;
         return (delta, None);
     }
     leaf.insert(at, key, slot);
     if !leaf.is_overfull() {
         return (delta, None);
     }
-    let cut = if at + 1 == leaf.slots.len() {
+    let cut = if at + 1 == leaf.keys.len() {
         at
     } else {
-        leaf.slots.len() / 2
+        leaf.keys.len() / 2
     };
     let right = leaf.split_off(cut);
     let (mut last, mut first) = (Vec::new(), Vec::new());
-    leaf.keys.read(leaf.slots.len() - 1, &mut last);
+    leaf.keys.read(leaf.keys.len() - 1, &mut last);
     right.keys.read(0, &mut first);
     let split = Split {
         left: leaf.summary(),
         between: separator(&last, &first),
         right: Child {
             summary: right.summary(),
-            node: Arc::new(Node::Leaf(right)),
+            node: Node::Leaf(Arc::new(right)),
         },
     };
     (delta, Some(split))
 }
 
-fn remove_from_node(node: &mut Arc<Node>, key: &[u8]) {
-    match Arc::make_mut(node) {
+fn remove_from_node(node: &mut Node, key: &[u8]) {
+    match node {
         Node::Leaf(leaf) => {
+            let leaf = Arc::make_mut(leaf);
             if let Ok(at) = leaf.keys.search(key) {
                 leaf.remove(at);
             }
         }
         Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
             let at = inner.child_of(key);
             let child = &mut inner.children[at];
             remove_from_node(&mut child.node, key);
@@ -316,12 +317,12 @@ fn walk_node(
     match node {
         Node::Leaf(leaf) => {
             let first = from.map_or(0, |from| leaf.keys.search(from).unwrap_or_else(|at| at));
-            for at in first..leaf.slots.len() {
+            for at in first..leaf.keys.len() {
                 leaf.keys.read(at, key);
                 if range.is_past(key) {
                     return ControlFlow::Break(());
                 }
-                visit(key, &leaf.slots[at])?;
+                visit(key, &leaf.slots()[at])?;
             }
         }
         Node::Inner(inner) => {
@@ -343,10 +344,11 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn node(&mut self, node: &mut Arc<Node>) -> ControlFlow<()> {
-        match Arc::make_mut(node) {
-            Node::Leaf(leaf) => self.leaf(leaf),
+    fn node(&mut self, node: &mut Node) -> ControlFlow<()> {
+        match node {
+            Node::Leaf(leaf) => self.leaf(Arc::make_mut(leaf)),
             Node::Inner(inner) => {
+                let inner = Arc::make_mut(inner);
                 let mut flow = ControlFlow::Continue(());
                 for child in &mut inner.children {
                     if child.summary.garbage_since > self.limit {
@@ -367,13 +369,13 @@ impl Sweep<'_> {
     fn leaf(&mut self, leaf: &mut Leaf) -> ControlFlow<()> {
         let mut garbage_since = NEVER;
         let mut at = 0;
-        while at < leaf.slots.len() {
-            if !leaf.slots[at].may_hold_garbage() {
+        while at < leaf.keys.len() {
+            if !leaf.slots()[at].may_hold_garbage() {
                 at += 1;
                 continue;
             }
             leaf.keys.read(at, &mut self.key);
-            match (self.visit)(&self.key, &mut leaf.slots[at]) {
+            match (self.visit)(&self.key, &mut leaf.slots_mut()[at]) {
                 Fate::Keep(since) => {
                     garbage_since = garbage_since.min(since);
                     at += 1;
@@ -396,20 +398,16 @@ impl Sweep<'_> {
 
 fn node_heap_bytes(node: &Node) -> usize {
     let arc_counts = 2 * size_of::<usize>();
-    let own = arc_counts + size_of::<Node>();
     match node {
-        Node::Leaf(leaf) => {
-            own + leaf.keys.heap_bytes() + leaf.slots.capacity() * size_of::<Slot>()
-        }
+        Node::Leaf(leaf) => arc_counts + size_of::<Leaf>() + leaf.keys.heap_bytes(),
         Node::Inner(inner) => {
             let below: usize = inner
                 .children
                 .iter()
                 .map(|child| node_heap_bytes(&child.node))
                 .sum();
-            own + inner.separators.heap_bytes()
-                + inner.children.capacity() * size_of::<Child>()
-                + below
+            let children = inner.children.capacity() * size_of::<Child>();
+            arc_counts + size_of::<Inner>() + inner.separators.heap_bytes() + children + below
         }
     }
 }
@@ -425,10 +423,10 @@ fn check_node(
     let mut key = Vec::new();
     match node {
         Node::Leaf(leaf) => {
-            assert!(is_root || !leaf.slots.is_empty(), "an empty leaf");
-            assert_eq!(leaf.keys.len(), leaf.slots.len());
+            assert!(is_root || !leaf.keys.is_empty(), "an empty leaf");
+            assert_eq!(leaf.keys.len(), leaf.keys.len());
             assert!(!leaf.is_overfull());
-            for at in 0..leaf.slots.len() {
+            for at in 0..leaf.keys.len() {
                 leaf.keys.read(at, &mut key);
                 assert!(
                     low.is_none_or(|low| low <= key.as_slice()),
