@@ -2,7 +2,7 @@
 
 use crate::metrics;
 use crate::pacing::{Finished, Pace, Pacing};
-use crate::policy::{AutoCompaction, Policy};
+use crate::policy::{AutoCompaction, AutoMode};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
@@ -24,10 +24,12 @@ const ROLES_QUEUE: usize = 64;
 /// Settings of the compactor.
 #[derive(Clone, Copy, Debug)]
 pub struct CompactorConfig {
-    /// When history goes by itself.
-    pub policy: Policy,
-    /// How fast it goes.
-    pub pace: Pace,
+    /// `--auto-compaction-mode` and `--auto-compaction-retention`.
+    pub auto: AutoMode,
+    /// `--compaction-batch-limit`: records removed in one go.
+    pub batch_records: usize,
+    /// `--compaction-sleep-interval`: the pause after each batch.
+    pub pause_ms: u64,
 }
 
 /// Who the compactor tells.
@@ -64,7 +66,7 @@ struct Proposed {
 
 /// The actor. Start it, then [`connect`](Compactor::connect) it before anything is told to it.
 pub struct Compactor {
-    config: CompactorConfig,
+    auto: AutoMode,
     policy: AutoCompaction,
     pacing: Pacing,
     ids: Arc<RequestIds>,
@@ -100,10 +102,14 @@ impl Compactor {
         ids: Arc<RequestIds>,
     ) -> Addr<Self> {
         metrics::init();
+        let pace = Pace {
+            step_records: config.batch_records,
+            pause_ms: config.pause_ms,
+        };
         Self::start_in_arbiter(arbiter, move |_| Self {
-            config,
-            policy: AutoCompaction::new(config.policy),
-            pacing: Pacing::new(config.pace),
+            auto: config.auto,
+            policy: AutoCompaction::new(config.auto),
+            pacing: Pacing::new(pace),
             ids,
             links: None,
             proposed: None,
@@ -129,7 +135,7 @@ impl Compactor {
     }
 
     fn propose(&mut self, revision: i64) {
-        tracing::info!(revision, "starting auto {} compaction", self.policy_name());
+        tracing::info!(revision, "starting auto {} compaction", self.mode_name());
         let id = self.ids.next();
         let compaction = CompactionRequest {
             revision,
@@ -156,11 +162,11 @@ impl Compactor {
         self.settle();
     }
 
-    fn policy_name(&self) -> &'static str {
-        match self.config.policy {
-            Policy::Off => "no",
-            Policy::Periodic { .. } => "periodic",
-            Policy::Revision { .. } => "revision",
+    fn mode_name(&self) -> &'static str {
+        match self.auto {
+            AutoMode::Off => "no",
+            AutoMode::Periodic { .. } => "periodic",
+            AutoMode::Revisions { .. } => "revision",
         }
     }
 
@@ -180,11 +186,11 @@ impl Compactor {
             Err(Dropped) => Some(Dropped.to_string()),
         };
         self.policy.finished(failure.is_none());
-        let policy = self.policy_name();
+        let mode = self.mode_name();
         match failure {
-            None => tracing::info!(revision, ?took, "completed auto {policy} compaction"),
+            None => tracing::info!(revision, ?took, "completed auto {mode} compaction"),
             Some(error) => {
-                tracing::warn!(revision, ?took, error, "failed auto {policy} compaction")
+                tracing::warn!(revision, ?took, error, "failed auto {mode} compaction")
             }
         }
     }

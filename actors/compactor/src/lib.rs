@@ -20,4 +20,4 @@ pub mod pacing;
 pub mod policy;
 
 pub use actor::{Compactor, CompactorConfig, Links, Ports};
-pub use policy::Policy;
+pub use policy::AutoMode;

@@ -10,7 +10,7 @@
 //!   period 5m:   samples every 30 s,   11 kept; compacts every 5 min
 //! ```
 //!
-//! **By revision.** Every five minutes to the current revision less the retention.
+//! **By revision.** Every five minutes to the current revision less so many.
 //!
 //! Only the leader compacts. The others sample all the same, so that a new leader has what it needs.
 
@@ -26,25 +26,25 @@ const REVISION_INTERVAL_MS: u64 = 300_000;
 
 /// What `--auto-compaction-mode` and `--auto-compaction-retention` ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum AutoMode {
     /// Nothing is compacted but on request.
     Off,
     /// Keep the history of a period.
     Periodic {
         /// The period.
-        period_ms: u64,
+        retention_ms: u64,
     },
     /// Keep so many revisions.
     Revision {
         /// How many.
-        retention: i64,
+        retained: i64,
     },
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct AutoCompaction {
-    policy: Policy,
+    mode: AutoMode,
     leads: bool,
     /// The newest revision known; None until the state machine has told.
     revision: Option<i64>,
@@ -63,10 +63,10 @@ pub struct AutoCompaction {
 }
 
 impl AutoCompaction {
-    /// A policy that has seen nothing yet.
-    pub fn new(policy: Policy) -> Self {
+    /// A mode, and nothing seen yet.
+    pub fn new(mode: AutoMode) -> Self {
         Self {
-            policy,
+            mode,
             leads: false,
             revision: None,
             next_ms: None,
@@ -117,28 +117,28 @@ impl AutoCompaction {
 
     /// How often it looks; None if it does not.
     fn interval_ms(&self) -> Option<u64> {
-        match self.policy {
-            Policy::Off => None,
-            Policy::Periodic { period_ms } => {
-                Some((period_ms.min(HOUR_MS) / SAMPLES_PER_INTERVAL).max(1))
+        match self.mode {
+            AutoMode::Off => None,
+            AutoMode::Periodic { retention_ms } => {
+                Some((retention_ms.min(HOUR_MS) / SAMPLES_PER_INTERVAL).max(1))
             }
-            Policy::Revision { .. } => Some(REVISION_INTERVAL_MS),
+            AutoMode::Revisions { .. } => Some(REVISION_INTERVAL_MS),
         }
     }
 
     fn target(&mut self, revision: i64) -> Option<i64> {
-        match self.policy {
-            Policy::Off => None,
-            Policy::Revision { retention } => {
-                let target = revision.saturating_sub(retention);
+        match self.mode {
+            AutoMode::Off => None,
+            AutoMode::Revisions { retained } => {
+                let target = revision.saturating_sub(retained);
                 (target > 0 && target != self.last_revision).then_some(target)
             }
-            Policy::Periodic { period_ms } => {
+            AutoMode::Periodic { retention_ms } => {
                 let target = *self.samples.front()?;
                 let pause_ms = if self.tried {
-                    period_ms.min(HOUR_MS)
+                    retention_ms.min(HOUR_MS)
                 } else {
-                    period_ms
+                    retention_ms
                 };
                 let passed_ms = self.now_ms.saturating_sub(self.last_success_ms);
                 if passed_ms < pause_ms || target == self.last_revision {
@@ -151,12 +151,13 @@ impl AutoCompaction {
     }
 
     fn sample(&mut self, revision: i64) {
-        let (Policy::Periodic { period_ms }, Some(interval_ms)) = (self.policy, self.interval_ms())
+        let (AutoMode::Periodic { retention_ms }, Some(interval_ms)) =
+            (self.mode, self.interval_ms())
         else {
             return;
         };
         self.samples.push_back(revision);
-        while self.samples.len() as u64 > period_ms / interval_ms + 1 {
+        while self.samples.len() as u64 > retention_ms / interval_ms + 1 {
             self.samples.pop_front();
         }
     }

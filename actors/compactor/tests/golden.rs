@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use goldenscript::{Argument, Command, Context};
-use rusd_compactor::Policy;
+use rusd_compactor::AutoMode;
 use rusd_compactor::pacing::{Pace, Pacing};
 use rusd_compactor::policy::AutoCompaction;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ struct Runner {
 impl Runner {
     fn new() -> Self {
         Self {
-            policy: AutoCompaction::new(Policy::Off),
+            policy: AutoCompaction::new(AutoMode::Off),
             pacing: Pacing::new(Pace {
                 step_records: 1_000,
                 pause_ms: 10,
@@ -104,12 +104,12 @@ impl goldenscript::Runner for Runner {
             "policy" => {
                 *self = Self::new();
                 self.policy = AutoCompaction::new(match word(0) {
-                    "off" => Policy::Off,
-                    "periodic" => Policy::Periodic {
-                        period_ms: duration_ms(word(1)),
+                    "off" => AutoMode::Off,
+                    "periodic" => AutoMode::Periodic {
+                        retention_ms: duration_ms(word(1)),
                     },
-                    _ => Policy::Revision {
-                        retention: word(1).parse()?,
+                    _ => AutoMode::Revisions {
+                        retained: word(1).parse()?,
                     },
                 });
             }

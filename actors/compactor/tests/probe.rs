@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use prost::Message;
-use rusd_compactor::pacing::Pace;
-use rusd_compactor::{Compactor, CompactorConfig, Links, Policy, Ports};
+use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links, Ports};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
 use rusd_messages::raft::Propose;
@@ -24,15 +23,16 @@ struct World {
 }
 
 /// Runs `test` beside an actor on an arbiter of its own; all of it blocks, so the test gets a plain thread.
-fn with_actor(policy: Policy, test: impl FnOnce(World) + Send + 'static) {
+fn with_actor(auto: AutoMode, test: impl FnOnce(World) + Send + 'static) {
     actix::System::new().block_on(async move {
         let arbiter = actix::Arbiter::new();
-        let pace = Pace {
-            step_records: 1_000,
+        let config = CompactorConfig {
+            auto,
+            batch_records: 1_000,
             pause_ms: 10,
         };
         let ids = Arc::new(RequestIds::new(MemberId(1), 0));
-        let address = Compactor::start(&arbiter.handle(), CompactorConfig { policy, pace }, ids);
+        let address = Compactor::start(&arbiter.handle(), config, ids);
         let (propose, raft) = Port::probe(10);
         let (compact_step, mvcc) = Port::probe(10);
         let links = Links {
@@ -80,7 +80,7 @@ impl World {
 
 #[test]
 fn o_05_the_leader_proposes_and_tries_again_what_failed() {
-    with_actor(Policy::Revision { retention: 10 }, |world| {
+    with_actor(AutoMode::Revisions { retained: 10 }, |world| {
         let role = RoleChanged {
             role: Role::Leader,
             term: Term(1),
@@ -114,7 +114,7 @@ fn o_05_the_leader_proposes_and_tries_again_what_failed() {
 
 #[test]
 fn kv_c03_removal_goes_step_by_step_on_any_member() {
-    with_actor(Policy::Off, |world| {
+    with_actor(AutoMode::Off, |world| {
         let step = || world.mvcc.wait(PATIENCE).map(|step| step.max_records);
         world.tick(100);
         let pending = CompactionPending { revision: 50 };
