@@ -103,7 +103,7 @@ impl Compactor {
     ) -> Addr<Self> {
         metrics::init();
         let pace = Pace {
-            step_records: config.batch_records,
+            step_records: config.batch_records.max(1),
             pause_ms: config.pause_ms,
         };
         Self::start_in_arbiter(arbiter, move |_| Self {

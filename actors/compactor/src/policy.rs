@@ -35,7 +35,7 @@ pub enum AutoMode {
         retention_ms: u64,
     },
     /// Keep so many revisions.
-    Revision {
+    Revisions {
         /// How many.
         retained: i64,
     },
