@@ -38,7 +38,28 @@ type Mismatch struct {
 }
 
 func (m *Mismatch) Error() string {
-	return fmt.Sprintf("line %d: %s\n  etcd: %s\n  rusd: %s", m.Line, m.Step, m.Etcd, m.Subject)
+	return fmt.Sprintf("line %d: %s\n  etcd: %s\n  rusd: %s", m.Line, m.Step, around(m.Etcd, m.Subject), around(m.Subject, m.Etcd))
+}
+
+// around shortens a long text to what surrounds its first difference from
+// another.
+func around(text, other string) string {
+	same := 0
+	for same < min(len(text), len(other)) && text[same] == other[same] {
+		same++
+	}
+	from, to := max(0, same-120), min(len(text), same+300)
+	if from < 60 {
+		from = 0
+	}
+	out := text[from:to]
+	if from > 0 {
+		out = "... " + out
+	}
+	if to < len(text) {
+		out += " ..."
+	}
+	return out
 }
 
 // Run runs a case on a pair. Trace gets each step with etcd's result.
