@@ -1,0 +1,159 @@
+//! Golden scripts of the members actor's core: `scripts/` holds them.
+//!
+//! The member is 1, named `n1`. Commands: `new [version=3.N]`, `changed [members=1/2] [published=true] [version=V] [NOSPACE=ID] [CORRUPT=ID]`
+//! (what the replicated state says now), `lead`, `follow`, `lost` (no leader is known), `raise KIND`, `tick MS`, and `ok WISH` or `fail WISH`
+//! for the outcome of a proposal: `publish`, `version` or an alarm. What is proposed then is shown after each.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use goldenscript::{Argument, Command, Context};
+use rusd_members::MembersConfig;
+use rusd_members::version::ClusterVersion;
+use rusd_members::wishes::{Wish, Wishes};
+use rusd_messages::{MemberId, Published, Role, RoleChanged, Term};
+use rusd_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+
+struct Runner {
+    wishes: Wishes,
+    in_flight: Vec<Wish>,
+}
+
+const URL: &str = "http://10.0.0.1:2379";
+
+impl Runner {
+    fn new(minor: u32) -> Self {
+        Self {
+            wishes: Wishes::new(MembersConfig {
+                member: MemberId(1),
+                name: "n1".to_owned(),
+                client_urls: vec![URL.to_owned()],
+                cluster_version: ClusterVersion { major: 3, minor },
+            }),
+            in_flight: Vec::new(),
+        }
+    }
+
+    fn role(&mut self, role: Role, leader: Option<u64>) {
+        self.wishes.role(&RoleChanged {
+            role,
+            term: Term(1),
+            leader: leader.map(MemberId),
+        });
+    }
+
+    fn changed(&mut self, options: &[(&str, &str)], output: &mut String) {
+        let mut published = Published::default();
+        let mut attributes = false;
+        for (name, value) in options {
+            match *name {
+                "members" => {
+                    published.members.extend(value.split('/').map(|id| Member {
+                        id: id.parse().unwrap(),
+                        ..Member::default()
+                    }));
+                }
+                "published" => attributes = true,
+                "version" => published.cluster_version = Some((*value).to_owned()),
+                kind => published.alarms.push(AlarmMember {
+                    member_id: value.parse().unwrap(),
+                    alarm: AlarmType::from_str_name(kind).unwrap() as i32,
+                }),
+            }
+        }
+        for member in published
+            .members
+            .iter_mut()
+            .filter(|member| attributes && member.id == 1)
+        {
+            member.name = "n1".to_owned();
+            member.client_ur_ls = vec![URL.to_owned()];
+        }
+        if let Err(too_old) = self.wishes.changed(Arc::new(published)) {
+            writeln!(output, "{} > {}", too_old.cluster, too_old.member).unwrap();
+        }
+    }
+
+    fn finished(&mut self, what: &str, succeeded: bool) {
+        let found = self.in_flight.iter().position(|wish| match wish {
+            Wish::Publish => what == "publish",
+            Wish::Version(_) => what == "version",
+            Wish::Alarm(kind) => what == kind.as_str_name(),
+        });
+        let wish = self.in_flight.remove(found.expect("it was proposed"));
+        self.wishes.finished(&wish, succeeded);
+    }
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut words = Vec::new();
+        let mut options = Vec::new();
+        for argument in &command.args {
+            match argument {
+                Argument::Positional(word) => words.push(word.as_str()),
+                Argument::KeyValue(name, value) => options.push((name.as_str(), value.as_str())),
+                other => panic!("{other:?}"),
+            }
+        }
+        let word = words.first().copied().unwrap_or_default();
+        let mut output = String::new();
+        match command.name.as_str() {
+            "new" => *self = Self::new(options[0].1.trim_start_matches("3.").parse()?),
+            "changed" => self.changed(&options, &mut output),
+            "lead" => self.role(Role::Leader, Some(1)),
+            "follow" => self.role(Role::Follower, Some(2)),
+            "lost" => self.role(Role::Follower, None),
+            "raise" => self.wishes.raise(AlarmType::from_str_name(word).unwrap()),
+            "tick" => self.wishes.tick(word.parse()?),
+            "ok" => self.finished(word, true),
+            "fail" => self.finished(word, false),
+            other => return Err(format!("unknown command {other}").into()),
+        }
+        if self.wishes.just_joined() {
+            writeln!(output, "joined")?;
+        }
+        for wish in self.wishes.proposals() {
+            match &wish {
+                Wish::Publish => writeln!(output, "-> publish")?,
+                Wish::Version(version) => writeln!(output, "-> version {version}")?,
+                Wish::Alarm(kind) => writeln!(output, "-> alarm {}", kind.as_str_name())?,
+            }
+            self.in_flight.push(wish);
+        }
+        Ok(output)
+    }
+}
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            fn $name() {
+                let path = concat!("tests/scripts/", stringify!($name));
+                goldenscript::run(&mut Runner::new(7), path).unwrap();
+            }
+        )*
+    };
+}
+
+scripts! {
+    m_01_alarms_are_raised_once
+    o_14_cluster_version
+    o_24_publishing
+}
+
+#[test]
+fn every_script_is_run() {
+    let mut found: Vec<_> = std::fs::read_dir("tests/scripts")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found, SCRIPTS);
+}
