@@ -298,6 +298,8 @@ impl Mvcc {
         if told.members_changed {
             self.tell_members();
         }
+        // Before the replies as well: a client that was told of its lease, or of its end, may ask the lease timer next.
+        self.tell_leases(told.leases);
         for (reply, result) in told.replies {
             reply.send(result);
         }
@@ -309,7 +311,6 @@ impl Mvcc {
             expect_open(links.compacted.deliver(Compacted { revision }));
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
-        self.tell_leases(told.leases);
         let changed = !told.revisions.is_empty();
         self.tell_hub(told.revisions);
         if changed || told.compacted.is_some() {
