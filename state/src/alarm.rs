@@ -35,7 +35,12 @@ impl Alarms {
 
     /// Whether any member has raised an alarm of this kind.
     pub fn has(&self, kind: AlarmType) -> bool {
-        !self.raised.is_empty() && self.raised.range((kind as i32, 0)..=(kind as i32, u64::MAX)).next().is_some()
+        !self.raised.is_empty()
+            && self
+                .raised
+                .range((kind as i32, 0)..=(kind as i32, u64::MAX))
+                .next()
+                .is_some()
     }
 
     /// What the raised alarms say to a request: CORRUPT stops everything on keys and leases, NOSPACE what takes
@@ -55,7 +60,10 @@ impl Alarms {
         }
         let takes_space = request.put.is_some()
             || request.lease_grant.is_some()
-            || request.txn.as_ref().is_some_and(|txn| quota::txn_cost(txn) > 0);
+            || request
+                .txn
+                .as_ref()
+                .is_some_and(|txn| quota::txn_cost(txn) > 0);
         if takes_space && self.has(AlarmType::Nospace) {
             return Err(EtcdError::NoSpace);
         }
@@ -63,7 +71,11 @@ impl Alarms {
     }
 
     /// Carries out an alarm request; the alarms of the reply, and whether anything changed.
-    pub(crate) fn apply(&mut self, request: &pb::AlarmRequest, batch: &mut WriteBatch) -> (Vec<AlarmMember>, bool) {
+    pub(crate) fn apply(
+        &mut self,
+        request: &pb::AlarmRequest,
+        batch: &mut WriteBatch,
+    ) -> (Vec<AlarmMember>, bool) {
         let alarm = AlarmMember {
             member_id: request.member_id,
             alarm: request.alarm,
@@ -90,8 +102,11 @@ impl Alarms {
         let mut alarms = Self::default();
         let mut failure = None;
         let (start, end) = Tree::Alarm.range();
-        engine.scan(&start, &end, Direction::Forward, &mut |key, _| {
-            match AlarmMember::decode(key.get(1..).unwrap_or_default()) {
+        engine.scan(
+            &start,
+            &end,
+            Direction::Forward,
+            &mut |key, _| match AlarmMember::decode(key.get(1..).unwrap_or_default()) {
                 Ok(alarm) => {
                     alarms.raised.insert((alarm.alarm, alarm.member_id));
                     ControlFlow::Continue(())
@@ -103,8 +118,8 @@ impl Alarms {
                     });
                     ControlFlow::Break(())
                 }
-            }
-        })?;
+            },
+        )?;
         match failure {
             Some(failure) => Err(failure),
             None => Ok(alarms),

@@ -159,16 +159,6 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Founds the cluster with these members, for a log that does not begin with their conf changes. Does nothing
-    /// once an entry has been applied or there are members.
-    pub fn found(&mut self, members: Vec<pb::Member>) {
-        if self.applied.index == 0 && self.members.list().is_empty() {
-            for member in members {
-                self.members.insert(member, self.store.batch());
-            }
-        }
-    }
-
     /// Applies the next entry. None if it has been applied before. An error is local to this member, which must
     /// then stop: going on would part it from the others.
     pub fn apply(&mut self, entry: Entry) -> Result<Option<Applied>, StateError> {
@@ -192,11 +182,17 @@ impl StateMachine {
         Ok(Some(outcome))
     }
 
-    fn apply_request(&mut self, index: u64, data: Bytes, wanted: bool) -> Result<Applied, StateError> {
-        let request = InternalRaftRequest::decode(data.clone()).map_err(|error| StateError::Undecodable {
-            index,
-            reason: error.to_string(),
-        })?;
+    fn apply_request(
+        &mut self,
+        index: u64,
+        data: Bytes,
+        wanted: bool,
+    ) -> Result<Applied, StateError> {
+        let request =
+            InternalRaftRequest::decode(data.clone()).map_err(|error| StateError::Undecodable {
+                index,
+                reason: error.to_string(),
+            })?;
         if let Err(refused) = self.alarms.admit(&request) {
             return Ok(Applied::error(refused));
         }
@@ -234,7 +230,11 @@ impl StateMachine {
     }
 
     /// Nothing to do, if that is certain.
-    fn pass_over(index: u64, request: &InternalRaftRequest, data: &[u8]) -> Result<Applied, StateError> {
+    fn pass_over(
+        index: u64,
+        request: &InternalRaftRequest,
+        data: &[u8],
+    ) -> Result<Applied, StateError> {
         let kind = match request::unsupported(request) {
             Some(name) => Some(name.to_owned()),
             None if request::only_reads(request) => None,
@@ -263,7 +263,11 @@ impl StateMachine {
         })
     }
 
-    fn delete_range(&mut self, request: &pb::DeleteRangeRequest, wanted: bool) -> Result<Applied, KvError> {
+    fn delete_range(
+        &mut self,
+        request: &pb::DeleteRangeRequest,
+        wanted: bool,
+    ) -> Result<Applied, KvError> {
         let mut txn = self.store.begin();
         let response = delete::execute(&mut txn, request, wanted)?;
         let end = txn.end();
@@ -292,10 +296,12 @@ impl StateMachine {
         let response = pb::CompactionResponse {
             header: header(self.store.revision()),
         };
-        Ok(Applied::reply(ApplyReply::Compact(response)).with(Effect::Compacted {
-            revision: request.revision,
-            physical: request.physical,
-        }))
+        Ok(
+            Applied::reply(ApplyReply::Compact(response)).with(Effect::Compacted {
+                revision: request.revision,
+                physical: request.physical,
+            }),
+        )
     }
 
     fn lease_grant(&mut self, request: &pb::LeaseGrantRequest) -> Result<Applied, KvError> {
@@ -307,7 +313,12 @@ impl StateMachine {
             ttl: lease.ttl_s,
             error: String::new(),
         };
-        Ok(Applied::reply(ApplyReply::LeaseGrant(response)).with(Effect::LeaseGranted { id, ttl_s: lease.ttl_s }))
+        Ok(
+            Applied::reply(ApplyReply::LeaseGrant(response)).with(Effect::LeaseGranted {
+                id,
+                ttl_s: lease.ttl_s,
+            }),
+        )
     }
 
     /// L-03: the lease's keys go in order, at one revision; without keys no revision.
@@ -336,15 +347,22 @@ impl StateMachine {
     }
 
     fn lease_checkpoint(&mut self, request: &pb::LeaseCheckpointRequest) -> Applied {
-        let mut applied = Applied::reply(ApplyReply::LeaseCheckpoint(pb::LeaseCheckpointResponse {
-            header: header(self.store.revision()),
-        }));
+        let mut applied =
+            Applied::reply(ApplyReply::LeaseCheckpoint(pb::LeaseCheckpointResponse {
+                header: header(self.store.revision()),
+            }));
         for checkpoint in &request.checkpoints {
             let id = LeaseId(checkpoint.id);
             let remaining_ttl_s = checkpoint.remaining_ttl;
             // A lease revoked in the meantime is passed over.
-            if self.leases.checkpoint(id, remaining_ttl_s, self.store.batch()) {
-                applied.effects.push(Effect::LeaseCheckpointed { id, remaining_ttl_s });
+            if self
+                .leases
+                .checkpoint(id, remaining_ttl_s, self.store.batch())
+            {
+                applied.effects.push(Effect::LeaseCheckpointed {
+                    id,
+                    remaining_ttl_s,
+                });
             }
         }
         applied
@@ -356,13 +374,20 @@ impl StateMachine {
             header: header(self.store.revision()),
             alarms,
         }));
-        if changed { applied.with(Effect::AlarmsChanged) } else { applied }
+        if changed {
+            applied.with(Effect::AlarmsChanged)
+        } else {
+            applied
+        }
     }
 
     fn set_version(&mut self, request: membershippb::ClusterVersionSetRequest) -> Applied {
         let applied = Applied::reply(ApplyReply::Done);
         if !is_version(&request.ver) {
-            tracing::warn!(version = request.ver, "ignored a cluster version that is none");
+            tracing::warn!(
+                version = request.ver,
+                "ignored a cluster version that is none"
+            );
             return applied;
         }
         self.members.set_version(request.ver, self.store.batch());
@@ -375,12 +400,16 @@ impl StateMachine {
         if self.members.set_attributes(request, self.store.batch()) {
             return applied.with(Effect::MembersChanged);
         }
-        tracing::warn!(member = format!("{id:x}"), "ignored the attributes of an id that is not a member");
+        tracing::warn!(
+            member = format!("{id:x}"),
+            "ignored the attributes of an id that is not a member"
+        );
         applied
     }
 
     fn apply_conf_change(&mut self, index: u64, data: Bytes) -> Result<Applied, StateError> {
-        let change = ConfChange::decode(data).map_err(|reason| StateError::Undecodable { index, reason })?;
+        let change =
+            ConfChange::decode(data).map_err(|reason| StateError::Undecodable { index, reason })?;
         Ok(match self.members.apply(change, self.store.batch()) {
             Ok(change) => Applied::reply(ApplyReply::Done)
                 .with(Effect::ConfApplied(Some(change)))

@@ -27,15 +27,33 @@ pub(crate) fn unsupported(request: &InternalRaftRequest) -> Option<&'static str>
         (request.authenticate.is_some(), "authenticate"),
         (request.auth_user_add.is_some(), "auth_user_add"),
         (request.auth_user_delete.is_some(), "auth_user_delete"),
-        (request.auth_user_change_password.is_some(), "auth_user_change_password"),
-        (request.auth_user_grant_role.is_some(), "auth_user_grant_role"),
-        (request.auth_user_revoke_role.is_some(), "auth_user_revoke_role"),
+        (
+            request.auth_user_change_password.is_some(),
+            "auth_user_change_password",
+        ),
+        (
+            request.auth_user_grant_role.is_some(),
+            "auth_user_grant_role",
+        ),
+        (
+            request.auth_user_revoke_role.is_some(),
+            "auth_user_revoke_role",
+        ),
         (request.auth_role_add.is_some(), "auth_role_add"),
         (request.auth_role_delete.is_some(), "auth_role_delete"),
-        (request.auth_role_grant_permission.is_some(), "auth_role_grant_permission"),
-        (request.auth_role_revoke_permission.is_some(), "auth_role_revoke_permission"),
+        (
+            request.auth_role_grant_permission.is_some(),
+            "auth_role_grant_permission",
+        ),
+        (
+            request.auth_role_revoke_permission.is_some(),
+            "auth_role_revoke_permission",
+        ),
     ];
-    kinds.into_iter().find(|(present, _)| *present).map(|(_, name)| name)
+    kinds
+        .into_iter()
+        .find(|(present, _)| *present)
+        .map(|(_, name)| name)
 }
 
 /// The number of the first field that could be a request: what to name if none of those known is set.

@@ -7,12 +7,13 @@ mod common;
 mod generate;
 
 use common::Node;
-use prost::Message;
 use proptest::prelude::*;
-use rusd_proto::ids::{Index, Term};
+use prost::Message;
+use rusd_proto::ids::{Index, LeaseId, Term};
 use rusd_proto::{ApplyResult, etcdserverpb::InternalRaftRequest};
 use rusd_state::{Effect, Entry, EntryKind};
 use rusd_storage::ReadAt;
+use rusd_storage::engine::{EngineKind, EngineOptions};
 
 /// What a member does after an entry, on its own account.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,7 +93,10 @@ fn run(log: &[Entry], schedule: &[Then]) -> Result<(Node, Vec<Outcome>), TestCas
                 node.restart();
                 // Delivered again, it is passed over.
                 let (applied, _) = node.machine.applied();
-                if let Some(old) = (applied.0 as usize).checked_sub(1).and_then(|at| log.get(at)) {
+                if let Some(old) = (applied.0 as usize)
+                    .checked_sub(1)
+                    .and_then(|at| log.get(at))
+                {
                     prop_assert!(node.apply_entry(old.clone()).unwrap().is_none());
                 }
             }
@@ -114,9 +118,14 @@ fn state(node: &mut Node) -> impl PartialEq + std::fmt::Debug + use<> {
         })
         .collect();
     leases.sort_by_key(|(id, ..)| *id);
-    let (revision, compacted) = (machine.keys().revision(), machine.keys().compacted_revision());
+    let (revision, compacted) = (
+        machine.keys().revision(),
+        machine.keys().compacted_revision(),
+    );
     let alarms = machine.alarms().list(0);
-    let hashes: Vec<_> = (compacted.max(1)..=revision).map(|at| node.hash_kv(at)).collect();
+    let hashes: Vec<_> = (compacted.max(1)..=revision)
+        .map(|at| node.hash_kv(at))
+        .collect();
     (leases, alarms, revision, compacted, hashes)
 }
 
@@ -177,5 +186,92 @@ fn a_gap_in_the_log_stops_the_member() {
     let entries = log(&vec![common::grant(1, 1); 3], true);
     node.apply_entry(entries[0].clone()).unwrap();
     let error = node.apply_entry(entries[2].clone()).unwrap_err();
-    assert_eq!(error.to_string(), "log entry 3 follows entry 1: entries in between are missing");
+    assert_eq!(
+        error.to_string(),
+        "log entry 3 follows entry 1: entries in between are missing"
+    );
+}
+
+#[test]
+fn a_store_taken_over_whole_is_the_same_member() {
+    let requests = [
+        common::grant(1, 60),
+        common::put(rusd_proto::etcdserverpb::PutRequest {
+            key: "a".into(),
+            lease: 1,
+            ..Default::default()
+        }),
+        common::alarm(1, 1, 7),
+    ];
+    let (mut sender, _) = run(&log(&requests, true), &[Then::Flush]).unwrap();
+    let mut receiver = Node::new();
+    receiver.apply(common::grant(9, 9)).unwrap();
+    let views = receiver.machine.views();
+    receiver.machine.reopen(sender.engine.clone()).unwrap();
+    assert_eq!(receiver.machine.applied(), sender.machine.applied());
+    assert_eq!(views.load().revision(), 2);
+    assert_eq!(state(&mut receiver), state(&mut sender));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// P7: an entry is applied, answered with an error, or refused; it never panics.
+    #[test]
+    fn no_bytes_in_the_log_bring_the_member_down_unawares(
+        requests in prop::collection::vec(generate::proposal(), 1..10),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        noise: Vec<u8>,
+    ) {
+        let mut node = Node::new();
+        for request in requests {
+            let mut data = request.encode_to_vec();
+            for (at, byte) in &flips {
+                let at = at.index(data.len());
+                data[at] ^= byte;
+            }
+            for kind in [EntryKind::Request, EntryKind::ConfChange] {
+                let _ = node.apply_data(kind, data.clone().into());
+                let _ = node.apply_data(kind, noise.clone().into());
+            }
+        }
+        node.flush();
+    }
+}
+
+#[test]
+fn l_11_leases_and_their_keys_survive_on_every_engine() {
+    for kind in [EngineKind::Sled, EngineKind::Redb] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = EngineOptions {
+            kind,
+            ..EngineOptions::default()
+        };
+        let engine = rusd_storage::engine::open(dir.path(), &options).unwrap();
+        let mut node = Node::over(engine);
+        node.apply(common::grant(1, 60)).unwrap();
+        for (key, value, lease) in [("a", 10, 1), ("b", 100_000, 1), ("a", 10, 0), ("c", 0, 1)] {
+            let request = rusd_proto::etcdserverpb::PutRequest {
+                key: key.into(),
+                value: vec![7; value].into(),
+                lease,
+                ..Default::default()
+            };
+            assert!(node.apply(common::put(request)).unwrap().result.is_ok());
+        }
+        node.flush();
+        let before = state(&mut node);
+        node.engine.close().unwrap();
+        drop(node);
+        let mut node = Node::over(rusd_storage::engine::open(dir.path(), &options).unwrap());
+        let keys: Vec<_> = node
+            .machine
+            .leases()
+            .keys(LeaseId(1))
+            .unwrap()
+            .cloned()
+            .collect();
+        assert_eq!(keys, ["b", "c"], "{kind}");
+        assert_eq!(state(&mut node), before, "{kind}");
+    }
 }

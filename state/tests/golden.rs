@@ -105,8 +105,12 @@ impl Args {
             range_end: self.word(1),
             limit: self.option("limit"),
             revision: self.option("rev"),
-            sort_order: enumerated(&order, |name| SortOrder::from_str_name(name).map(|o| o as i32)),
-            sort_target: enumerated(&target, |name| SortTarget::from_str_name(name).map(|t| t as i32)),
+            sort_order: enumerated(&order, |name| {
+                SortOrder::from_str_name(name).map(|o| o as i32)
+            }),
+            sort_target: enumerated(&target, |name| {
+                SortTarget::from_str_name(name).map(|t| t as i32)
+            }),
             serializable: self.option("serializable"),
             keys_only: self.option("keys_only"),
             count_only: self.option("count_only"),
@@ -140,7 +144,8 @@ impl Args {
         };
         pb::Compare {
             result,
-            target: CompareTarget::from_str_name(&target).map_or_else(|| target.parse().unwrap(), |t| t as i32),
+            target: CompareTarget::from_str_name(&target)
+                .map_or_else(|| target.parse().unwrap(), |t| t as i32),
             key: self.word(2 - 1),
             target_union: operand,
             range_end: latin(&self.option::<String>("end")),
@@ -150,7 +155,9 @@ impl Args {
 
 /// One byte per character, so that scripts can write any byte as an escape.
 fn latin(word: &str) -> Bytes {
-    word.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+    word.chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap())
+        .collect()
 }
 
 fn enumerated(name: &str, by_name: impl Fn(&str) -> Option<i32>) -> i32 {
@@ -182,7 +189,11 @@ impl Runner {
 
     fn push(&mut self, request: Option<Request>) -> Outcome {
         let open = self.open.last_mut().unwrap();
-        let ops = if open.in_failure { &mut open.request.failure } else { &mut open.request.success };
+        let ops = if open.in_failure {
+            &mut open.request.failure
+        } else {
+            &mut open.request.success
+        };
         ops.push(pb::RequestOp { request });
         Ok(String::new())
     }
@@ -208,7 +219,11 @@ impl Runner {
             return Ok(format!("refused {:?}: {error}", error.code()));
         }
         if txn::is_read_only(&request) {
-            let where_ = if txn::is_serializable(&request) { "local" } else { "linearizable" };
+            let where_ = if txn::is_serializable(&request) {
+                "local"
+            } else {
+                "linearizable"
+            };
             return Ok(match txn::read_only(self.node.machine.keys(), &request) {
                 Ok(response) => format!("{where_} {}", show::txn(&response)),
                 Err(error) => format!("{where_} error {error}"),
@@ -293,13 +308,18 @@ impl Runner {
             id: MemberId(id),
             change,
         };
-        let applied = self.node.apply_data(EntryKind::ConfChange, change.encode(1))?;
+        let applied = self
+            .node
+            .apply_data(EntryKind::ConfChange, change.encode(1))?;
         Ok(show::applied(&applied))
     }
 
     fn members(&self) -> Outcome {
         let members = self.node.machine.members();
-        let mut shown = format!("version={:?}", members.cluster_version().unwrap_or_default());
+        let mut shown = format!(
+            "version={:?}",
+            members.cluster_version().unwrap_or_default()
+        );
         if let Some(target) = members.downgrade_target() {
             write!(shown, " downgrade={target:?}")?;
         }
@@ -326,9 +346,16 @@ impl Runner {
         let mut leases: Vec<_> = self.node.machine.leases().iter().collect();
         leases.sort_by_key(|(id, _)| *id);
         let shown = leases.iter().map(|(id, lease)| {
-            format!("{} ttl={} remaining={}\n", id.0, lease.ttl_s, lease.remaining_ttl_s)
+            format!(
+                "{} ttl={} remaining={}\n",
+                id.0, lease.ttl_s, lease.remaining_ttl_s
+            )
         });
-        Ok(format!("{} leases\n{}", leases.len(), shown.collect::<String>()))
+        Ok(format!(
+            "{} leases\n{}",
+            leases.len(),
+            shown.collect::<String>()
+        ))
     }
 
     /// Entries that no client of this server could have proposed.
@@ -342,7 +369,9 @@ impl Runner {
             "header" => request.header = Some(pb::RequestHeader::default()),
             "range" => request.range = Some(pb::RangeRequest::default()),
             "auth_enable" => request.auth_enable = Some(pb::AuthEnableRequest {}),
-            "authenticate" => request.authenticate = Some(pb::InternalAuthenticateRequest::default()),
+            "authenticate" => {
+                request.authenticate = Some(pb::InternalAuthenticateRequest::default())
+            }
             "auth_status" => request.auth_status = Some(pb::AuthStatusRequest {}),
             other => panic!("{other}"),
         }
@@ -375,7 +404,12 @@ impl goldenscript::Runner for Runner {
                 Ok(String::new())
             }
             "if" => {
-                self.open.last_mut().unwrap().request.compare.push(args.compare());
+                self.open
+                    .last_mut()
+                    .unwrap()
+                    .request
+                    .compare
+                    .push(args.compare());
                 Ok(String::new())
             }
             "then" => Ok(String::new()),
@@ -395,7 +429,10 @@ impl goldenscript::Runner for Runner {
             "del" if in_txn => self.push(Some(Request::RequestDeleteRange(args.delete()))),
             "get" if in_txn => self.push(Some(Request::RequestRange(args.range()))),
             "put" => self.checked(validate::put(&args.put()), common::put(args.put())),
-            "del" => self.checked(validate::delete_range(&args.delete()), common::delete(args.delete())),
+            "del" => self.checked(
+                validate::delete_range(&args.delete()),
+                common::delete(args.delete()),
+            ),
             "get" => self.get(&args.range()),
             "stream" => self.stream(&args),
             "compact" => self.apply(common::compact(pb::CompactionRequest {
@@ -404,7 +441,10 @@ impl goldenscript::Runner for Runner {
             })),
             "step" => {
                 let step = self.node.machine.compact_step(1000)?;
-                Ok(format!("removed {} finished={}", step.removed, step.finished))
+                Ok(format!(
+                    "removed {} finished={}",
+                    step.removed, step.finished
+                ))
             }
             "grant" => self.apply(common::grant(args.number(0), args.number(1))),
             "revoke" => self.apply(common::revoke(args.number(0))),
@@ -432,7 +472,9 @@ impl goldenscript::Runner for Runner {
                 ..Default::default()
             }),
             "version" => self.apply(InternalRaftRequest {
-                cluster_version_set: Some(membershippb::ClusterVersionSetRequest { ver: args.string(0) }),
+                cluster_version_set: Some(membershippb::ClusterVersionSetRequest {
+                    ver: args.string(0),
+                }),
                 ..Default::default()
             }),
             "downgrade" => self.apply(InternalRaftRequest {

@@ -10,10 +10,10 @@ mod model;
 
 use common::Node;
 use model::Model;
-use prost::Message;
 use proptest::prelude::*;
-use rusd_proto::ids::LeaseId;
+use prost::Message;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
+use rusd_proto::ids::LeaseId;
 use rusd_state::kv::range::{self, Pager};
 use rusd_state::kv::txn;
 use rusd_storage::ReadAt;
@@ -25,7 +25,7 @@ enum Step {
     Txn(pb::TxnRequest),
     Stream(pb::RangeRequest),
     Flush,
-    CompactStep(usize),
+    RemoveSuperseded(usize),
     Restart,
 }
 
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => generate::read_only_txn().prop_map(Step::Txn),
         1 => generate::range().prop_map(Step::Stream),
         2 => Just(Step::Flush),
-        1 => (1..5usize).prop_map(Step::CompactStep),
+        1 => (1..5usize).prop_map(Step::RemoveSuperseded),
         1 => Just(Step::Restart),
     ]
 }
@@ -52,7 +52,10 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
             prop_assert_eq!(applied.revision, (after != before).then_some(after));
             prop_assert_eq!(applied.changes.is_empty(), after == before);
             for (sub, change) in applied.changes.iter().enumerate() {
-                prop_assert_eq!((change.revision.main, change.revision.sub), (after, sub as i64));
+                prop_assert_eq!(
+                    (change.revision.main, change.revision.sub),
+                    (after, sub as i64)
+                );
             }
         }
         Step::Range(request) => {
@@ -72,9 +75,12 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
                 range_end: "z".into(),
                 ..Default::default()
             };
-            prop_assert_eq!(range::range_on_newest(&views, &request), model.range(&request));
+            prop_assert_eq!(
+                range::range_on_newest(&views, &request),
+                model.range(&request)
+            );
         }
-        Step::CompactStep(records) => {
+        Step::RemoveSuperseded(records) => {
             node.machine.compact_step(records).unwrap();
         }
         Step::Restart => {
@@ -119,7 +125,10 @@ fn same_leases(node: &Node, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(leases.len(), model.leases.len());
     for (&id, &(ttl_s, remaining_ttl_s)) in &model.leases {
         let lease = leases.get(LeaseId(id)).unwrap();
-        prop_assert_eq!((lease.ttl_s, lease.remaining_ttl_s), (ttl_s, remaining_ttl_s));
+        prop_assert_eq!(
+            (lease.ttl_s, lease.remaining_ttl_s),
+            (ttl_s, remaining_ttl_s)
+        );
         let keys: Vec<_> = leases.keys(LeaseId(id)).unwrap().cloned().collect();
         prop_assert_eq!(keys, model.attached(id));
     }

@@ -27,7 +27,11 @@ fn holds(reader: &impl ReadAt, compare: &pb::Compare) -> Result<bool, KvError> {
     let mut visit = |meta: &KeyMeta| {
         found = true;
         outcome = matches(reader, compare, meta);
-        if matches!(outcome, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if matches!(outcome, Ok(true)) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     };
     match KeyRange::from_wire(compare.key.clone(), compare.range_end.clone()) {
         KeyRange::One(key) => {
@@ -67,7 +71,10 @@ fn matches(reader: &impl ReadAt, compare: &pb::Compare, meta: &KeyMeta) -> Resul
 
 /// The number to compare with: 0 unless the union holds the field that the target names (KV-T02).
 fn operand(compare: &pb::Compare) -> i64 {
-    match (CompareTarget::try_from(compare.target), &compare.target_union) {
+    match (
+        CompareTarget::try_from(compare.target),
+        &compare.target_union,
+    ) {
         (Ok(CompareTarget::Version), Some(TargetUnion::Version(n)))
         | (Ok(CompareTarget::Create), Some(TargetUnion::CreateRevision(n)))
         | (Ok(CompareTarget::Mod), Some(TargetUnion::ModRevision(n)))

@@ -12,7 +12,11 @@ use crate::lease::Leases;
 
 /// What must hold before anything is written: the lease exists (KV-P02), and so does the key if its value or
 /// lease is to be kept (KV-P04, KV-P05).
-pub(crate) fn check(reader: &impl ReadAt, leases: &Leases, request: &pb::PutRequest) -> Result<(), KvError> {
+pub(crate) fn check(
+    reader: &impl ReadAt,
+    leases: &Leases,
+    request: &pb::PutRequest,
+) -> Result<(), KvError> {
     check_lease(leases, request)?;
     if keeps_something(request) && reader.get(&request.key, 0)?.is_none() {
         return Err(EtcdError::KeyNotFound.into());
@@ -57,7 +61,11 @@ pub(crate) fn execute(
             lease = previous.lease()?;
         }
     }
-    let value = if request.ignore_value { &kept_value } else { &request.value };
+    let value = if request.ignore_value {
+        &kept_value
+    } else {
+        &request.value
+    };
     let revision = txn.put(&request.key, value, lease).revision.main;
     let response = pb::PutResponse {
         header: header(revision),

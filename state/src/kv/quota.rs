@@ -48,7 +48,9 @@ mod tests {
     }
 
     fn op(request: Request) -> pb::RequestOp {
-        pb::RequestOp { request: Some(request) }
+        pb::RequestOp {
+            request: Some(request),
+        }
     }
 
     #[test]
@@ -76,7 +78,9 @@ mod tests {
         let reads = pb::TxnRequest {
             success: vec![
                 op(Request::RequestRange(pb::RangeRequest::default())),
-                op(Request::RequestDeleteRange(pb::DeleteRangeRequest::default())),
+                op(Request::RequestDeleteRange(
+                    pb::DeleteRangeRequest::default(),
+                )),
             ],
             ..Default::default()
         };

@@ -40,7 +40,10 @@ pub(crate) struct Page {
 
 /// Answers a Range from what `reader` sees. The header's revision is the newest one, whatever revision was
 /// asked for (KV-R04).
-pub fn range(reader: &impl ReadAt, request: &pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
+pub fn range(
+    reader: &impl ReadAt,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, KvError> {
     let at = request.revision;
     check_revision(reader, at)?;
     let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
@@ -73,7 +76,10 @@ pub fn range(reader: &impl ReadAt, request: &pb::RangeRequest) -> Result<pb::Ran
 /// # Panics
 ///
 /// On a local failure, as [`KvError::into_reply`].
-pub fn range_on_newest(views: &Views, request: &pb::RangeRequest) -> Result<pb::RangeResponse, EtcdError> {
+pub fn range_on_newest(
+    views: &Views,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, EtcdError> {
     on_newest(views, request.revision, |view| range(view, request))
 }
 
@@ -111,13 +117,14 @@ pub fn estimated_keys(reader: &impl ReadAt, request: &pb::RangeRequest) -> i64 {
 pub struct Cost {
     /// Keys it would touch in the index.
     pub keys: i64,
-    /// Bytes of records it would read.
+    /// Bytes of records it would read; not looked up for a single key.
     pub bytes: i64,
 }
 
 /// What a Range would cost, without reading anything.
 pub fn estimate(reader: &impl ReadAt, request: &pb::RangeRequest) -> Cost {
-    if request.count_only {
+    // One key is answered where it is asked for, whatever its size: looking it up twice would cost more.
+    if request.count_only || request.range_end.is_empty() {
         return Cost { keys: 1, bytes: 0 };
     }
     let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
@@ -136,7 +143,10 @@ pub fn estimate(reader: &impl ReadAt, request: &pb::RangeRequest) -> Cost {
     } else {
         (i128::from(bytes) * i128::from(returned) / i128::from(keys.max(1))) as i64
     };
-    Cost { keys: touched, bytes }
+    Cost {
+        keys: touched,
+        bytes,
+    }
 }
 
 fn saturate(n: u64) -> i64 {
@@ -157,7 +167,8 @@ pub(crate) fn check_revision(reader: &impl ReadAt, at: i64) -> Result<(), EtcdEr
 /// Whether the order asked for is the one the index has (KV-S02).
 pub(crate) fn is_default_order(request: &pb::RangeRequest) -> bool {
     request.sort_order == SortOrder::None as i32
-        || (request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32)
+        || (request.sort_target == SortTarget::Key as i32
+            && request.sort_order == SortOrder::Ascend as i32)
 }
 
 /// Whether min/max revisions are given (KV-R09).
@@ -170,7 +181,9 @@ pub(crate) fn has_revision_filters(request: &pb::RangeRequest) -> bool {
 
 /// Key order, nothing filtered out.
 fn is_plain(request: &pb::RangeRequest) -> bool {
-    request.sort_target == SortTarget::Key as i32 && is_default_order(request) && !has_revision_filters(request)
+    request.sort_target == SortTarget::Key as i32
+        && is_default_order(request)
+        && !has_revision_filters(request)
 }
 
 /// KV-R02: zero and below mean no limit.
@@ -198,7 +211,9 @@ pub(crate) fn first_page(
         }
         return Ok(page);
     }
-    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
     let mut failure = None;
     reader.walk(keys, at, &mut |key, meta| {
         if page.kvs.len() == limit {
@@ -279,10 +294,14 @@ impl<'a> Selection<'a> {
     fn run(mut self, reader: &impl ReadAt, keys: &KeyRange) -> Result<Page, KvError> {
         let request = self.request;
         let at = request.revision;
-        let keep = limit(request).map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let keep = limit(request).map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
         // As etcd does: without an explicit order (and without filters) the limit is taken in key order, one
         // key beyond it for `more`, and what is left is sorted.
-        let stop_after = if is_default_order(request) && (!has_revision_filters(request) || self.target == SortTarget::Key) {
+        let stop_after = if is_default_order(request)
+            && (!has_revision_filters(request) || self.target == SortTarget::Key)
+        {
             keep.saturating_add(1)
         } else {
             usize::MAX
@@ -316,7 +335,11 @@ impl<'a> Selection<'a> {
         }
         self.sort();
         self.candidates.truncate(keep);
-        let kvs: Result<Vec<Bytes>, KvError> = self.candidates.iter().map(|c| self.materialise(reader, c)).collect();
+        let kvs: Result<Vec<Bytes>, KvError> = self
+            .candidates
+            .iter()
+            .map(|c| self.materialise(reader, c))
+            .collect();
         Ok(Page {
             kvs: kvs?,
             more: passed > keep,
@@ -333,7 +356,13 @@ impl<'a> Selection<'a> {
     }
 
     /// `nth` is the candidate's place in key order.
-    fn candidate(&self, reader: &impl ReadAt, key: &[u8], meta: &KeyMeta, nth: usize) -> Result<Candidate, KvError> {
+    fn candidate(
+        &self,
+        reader: &impl ReadAt,
+        key: &[u8],
+        meta: &KeyMeta,
+        nth: usize,
+    ) -> Result<Candidate, KvError> {
         let mut candidate = Candidate {
             rank: 0,
             value: Bytes::new(),
@@ -372,7 +401,9 @@ impl<'a> Selection<'a> {
             Some(record) if self.request.keys_only => without_value(record),
             Some(record) => Ok(record.bytes.clone()),
             None if self.request.keys_only => Ok(key_only(&candidate.key, &candidate.meta)),
-            None => Ok(reader.record(candidate.meta.mod_revision, self.request.revision)?.bytes),
+            None => Ok(reader
+                .record(candidate.meta.mod_revision, self.request.revision)?
+                .bytes),
         }
     }
 }

@@ -6,8 +6,8 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_storage::{KeyRange, ReadAt, Views};
 
-use super::range::{check_revision, first_page, on_newest};
 use super::header;
+use super::range::{check_revision, first_page, on_newest};
 use crate::error::KvError;
 
 /// Keys in the first chunk (KV-S06).
@@ -35,7 +35,11 @@ pub struct Pager {
 impl Pager {
     /// Starts a stream at what `reader` sees now. The request is one that
     /// [`validate::range_stream`](super::validate::range_stream) has let through.
-    pub fn new(reader: &impl ReadAt, mut request: pb::RangeRequest, max_request_bytes: usize) -> Self {
+    pub fn new(
+        reader: &impl ReadAt,
+        mut request: pb::RangeRequest,
+        max_request_bytes: usize,
+    ) -> Self {
         let header_revision = reader.revision();
         if request.revision <= 0 {
             request.revision = header_revision;
@@ -110,7 +114,9 @@ impl Pager {
             };
             return Ok((response, None));
         }
-        let limit = self.remaining.map_or(self.chunk_keys, |remaining| self.chunk_keys.min(remaining));
+        let limit = self
+            .remaining
+            .map_or(self.chunk_keys, |remaining| self.chunk_keys.min(remaining));
         let mut last_key = Vec::new();
         let page = first_page(reader, &keys, request, Some(limit), Some(&mut last_key))?;
         last_key.push(0);

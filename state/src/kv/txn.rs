@@ -24,7 +24,8 @@ pub fn is_read_only(request: &pb::TxnRequest) -> bool {
 
 /// Whether all its ranges may be stale. True without any operation: compares alone are answered locally (KV-T11).
 pub fn is_serializable(request: &pb::TxnRequest) -> bool {
-    all_ops(request).all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
+    all_ops(request)
+        .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
 fn all_ops(request: &pb::TxnRequest) -> impl Iterator<Item = &pb::RequestOp> {
@@ -33,7 +34,10 @@ fn all_ops(request: &pb::TxnRequest) -> impl Iterator<Item = &pb::RequestOp> {
 
 /// Answers a transaction that [`is_read_only`] from what `reader` sees. Operations that are not ranges have no
 /// effect and an empty response.
-pub fn read_only(reader: &impl ReadAt, request: &pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
+pub fn read_only(
+    reader: &impl ReadAt,
+    request: &pb::TxnRequest,
+) -> Result<pb::TxnResponse, KvError> {
     let plan = plan(reader, request)?;
     for step in &plan {
         if let Step::Range(request) = step {
@@ -44,7 +48,9 @@ pub fn read_only(reader: &impl ReadAt, request: &pb::TxnRequest) -> Result<pb::T
     for step in plan {
         match step {
             Step::Begin { succeeded } => responses.begin(succeeded),
-            Step::Range(request) => responses.push(Some(Response::ResponseRange(range::range(reader, request)?))),
+            Step::Range(request) => responses.push(Some(Response::ResponseRange(range::range(
+                reader, request,
+            )?))),
             Step::End => responses.end(),
             Step::Put(_) | Step::Delete(_) | Step::Nothing => responses.push(None),
         }
@@ -57,15 +63,22 @@ pub fn read_only(reader: &impl ReadAt, request: &pb::TxnRequest) -> Result<pb::T
 /// # Panics
 ///
 /// On a local failure, as [`KvError::into_reply`].
-pub fn read_only_on_newest(views: &Views, request: &pb::TxnRequest) -> Result<pb::TxnResponse, EtcdError> {
-    on_newest(views, oldest_revision(request), |view| read_only(view, request))
+pub fn read_only_on_newest(
+    views: &Views,
+    request: &pb::TxnRequest,
+) -> Result<pb::TxnResponse, EtcdError> {
+    on_newest(views, oldest_revision(request), |view| {
+        read_only(view, request)
+    })
 }
 
 /// The oldest revision that a range of the transaction names; 0 if none does.
 fn oldest_revision(request: &pb::TxnRequest) -> i64 {
     all_ops(request)
         .filter_map(|op| match &op.request {
-            Some(Request::RequestRange(range)) => Some(range.revision).filter(|&revision| revision > 0),
+            Some(Request::RequestRange(range)) => {
+                Some(range.revision).filter(|&revision| revision > 0)
+            }
             _ => None,
         })
         .min()
@@ -147,10 +160,18 @@ fn plan<'a>(reader: &impl ReadAt, request: &'a pb::TxnRequest) -> Result<Vec<Ste
 }
 
 /// Recurses no deeper than the decoder let the request nest.
-fn plan_into<'a>(reader: &impl ReadAt, request: &'a pb::TxnRequest, steps: &mut Vec<Step<'a>>) -> Result<(), KvError> {
+fn plan_into<'a>(
+    reader: &impl ReadAt,
+    request: &'a pb::TxnRequest,
+    steps: &mut Vec<Step<'a>>,
+) -> Result<(), KvError> {
     let succeeded = compare::all_hold(reader, &request.compare)?;
     steps.push(Step::Begin { succeeded });
-    for op in if succeeded { &request.success } else { &request.failure } {
+    for op in if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    } {
         match &op.request {
             Some(Request::RequestRange(request)) => steps.push(Step::Range(request)),
             Some(Request::RequestPut(request)) => steps.push(Step::Put(request)),

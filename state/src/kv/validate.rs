@@ -22,7 +22,9 @@ pub fn range(request: &pb::RangeRequest) -> Result<(), EtcdError> {
     if request.key.is_empty() {
         return Err(EtcdError::EmptyKey);
     }
-    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err() {
+    if SortOrder::try_from(request.sort_order).is_err()
+        || SortTarget::try_from(request.sort_target).is_err()
+    {
         return Err(EtcdError::InvalidSortOption);
     }
     Ok(())
@@ -32,10 +34,14 @@ pub fn range(request: &pb::RangeRequest) -> Result<(), EtcdError> {
 pub fn range_stream(request: &pb::RangeRequest) -> Result<(), EtcdError> {
     range(request)?;
     if !is_default_order(request) {
-        return Err(EtcdError::StreamUnsupported("RangeStream does not support custom sort orders"));
+        return Err(EtcdError::StreamUnsupported(
+            "RangeStream does not support custom sort orders",
+        ));
     }
     if has_revision_filters(request) {
-        return Err(EtcdError::StreamUnsupported("RangeStream does not support revision filters"));
+        return Err(EtcdError::StreamUnsupported(
+            "RangeStream does not support revision filters",
+        ));
     }
     Ok(())
 }
@@ -56,7 +62,11 @@ pub fn put(request: &pb::PutRequest) -> Result<(), EtcdError> {
 
 /// A key must be named.
 pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), EtcdError> {
-    if request.key.is_empty() { Err(EtcdError::EmptyKey) } else { Ok(()) }
+    if request.key.is_empty() {
+        Err(EtcdError::EmptyKey)
+    } else {
+        Ok(())
+    }
 }
 
 /// KV-T07 to KV-T09: first the number of operations and each operation by itself, level by level, then overlaps.
@@ -69,7 +79,11 @@ pub fn txn(request: &pb::TxnRequest, max_txn_ops: usize) -> Result<(), EtcdError
 
 /// `budget` is what the levels above have left over (KV-T08).
 fn operations(request: &pb::TxnRequest, budget: usize, depth: usize) -> Result<(), EtcdError> {
-    let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let ops = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
     let Some(rest) = budget.checked_sub(ops).filter(|_| depth <= MAX_NESTED_TXNS) else {
         return Err(EtcdError::TooManyOps);
     };
@@ -151,11 +165,17 @@ struct End<'a> {
 
 impl<'a> End<'a> {
     fn before(key: &'a [u8]) -> Self {
-        Self { key, included: false }
+        Self {
+            key,
+            included: false,
+        }
     }
 
     fn with(key: &'a [u8]) -> Self {
-        Self { key, included: true }
+        Self {
+            key,
+            included: true,
+        }
     }
 }
 
@@ -173,7 +193,10 @@ impl<'a> Interval<'a> {
             // "\0", which means every key from `key` on, makes an empty interval here.
             End::before(&delete.range_end)
         };
-        Self { begin: &delete.key, end }
+        Self {
+            begin: &delete.key,
+            end,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -189,13 +212,17 @@ struct Intervals<'a> {
 
 impl<'a> Intervals<'a> {
     fn contain(&self, key: &[u8]) -> bool {
-        self.up_to(key).is_some_and(|(_, end)| End::with(key) <= end)
+        self.up_to(key)
+            .is_some_and(|(_, end)| End::with(key) <= end)
     }
 
     /// The interval that begins last, at `key` or before.
     fn up_to(&self, key: &[u8]) -> Option<(&'a [u8], End<'a>)> {
         let bounds = (Bound::Unbounded, Bound::Included(key));
-        self.by_begin.range::<[u8], _>(bounds).next_back().map(|(&begin, &end)| (begin, end))
+        self.by_begin
+            .range::<[u8], _>(bounds)
+            .next_back()
+            .map(|(&begin, &end)| (begin, end))
     }
 
     /// Swallows what it overlaps.
@@ -222,7 +249,9 @@ impl<'a> Intervals<'a> {
     }
 
     fn iter(&self) -> impl Iterator<Item = Interval<'a>> {
-        self.by_begin.iter().map(|(&begin, &end)| Interval { begin, end })
+        self.by_begin
+            .iter()
+            .map(|(&begin, &end)| Interval { begin, end })
     }
 }
 
@@ -231,11 +260,13 @@ impl<'a> Intervals<'a> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     fn op(request: Request) -> pb::RequestOp {
-        pb::RequestOp { request: Some(request) }
+        pb::RequestOp {
+            request: Some(request),
+        }
     }
 
     fn put_op(key: &str) -> pb::RequestOp {
@@ -279,7 +310,10 @@ mod tests {
         assert_eq!(check(vec![delete_op("a", "c"), put_op("b")]), DUPLICATE);
         assert_eq!(check(vec![delete_op("a", "c"), put_op("c")]), Ok(()));
         assert_eq!(check(vec![delete_op("a", ""), put_op("a\0")]), Ok(()));
-        assert_eq!(check(vec![delete_op("a", "c"), delete_op("b", "d")]), Ok(()));
+        assert_eq!(
+            check(vec![delete_op("a", "c"), delete_op("b", "d")]),
+            Ok(())
+        );
         let both_branches = pb::TxnRequest {
             success: vec![put_op("a")],
             failure: vec![put_op("a")],
@@ -295,14 +329,23 @@ mod tests {
         assert_eq!(check(vec![nested(), put_op("b")]), DUPLICATE);
         assert_eq!(check(vec![nested(), nested()]), DUPLICATE);
         assert_eq!(check(vec![delete_op("b", "c"), nested()]), DUPLICATE);
-        assert_eq!(check(vec![txn_op(vec![delete_op("a", "z")], vec![]), put_op("b")]), DUPLICATE);
-        assert_eq!(check(vec![txn_op(vec![delete_op("a", "z")], vec![]), nested()]), DUPLICATE);
+        assert_eq!(
+            check(vec![txn_op(vec![delete_op("a", "z")], vec![]), put_op("b")]),
+            DUPLICATE
+        );
+        assert_eq!(
+            check(vec![txn_op(vec![delete_op("a", "z")], vec![]), nested()]),
+            DUPLICATE
+        );
     }
 
     #[test]
     fn kv_t07_what_etcd_lets_through() {
         let nested = txn_op(vec![put_op("a")], vec![]);
-        assert_eq!(check(vec![nested, txn_op(vec![delete_op("a", "z")], vec![])]), Ok(()));
+        assert_eq!(
+            check(vec![nested, txn_op(vec![delete_op("a", "z")], vec![])]),
+            Ok(())
+        );
         assert_eq!(check(vec![delete_op("a", "\0"), put_op("b")]), Ok(()));
         assert_eq!(check(vec![delete_op("c", "a"), put_op("b")]), Ok(()));
     }
@@ -339,14 +382,23 @@ mod tests {
         let nothing = pb::RequestOp { request: None };
         assert_eq!(check(vec![nothing.clone()]), Err(EtcdError::KeyNotFound));
         assert_eq!(check(vec![put_op("")]), Err(EtcdError::EmptyKey));
-        assert_eq!(check(vec![txn_op(vec![], vec![delete_op("", "")])]), Err(EtcdError::EmptyKey));
+        assert_eq!(
+            check(vec![txn_op(vec![], vec![delete_op("", "")])]),
+            Err(EtcdError::EmptyKey)
+        );
         let unsortable = op(Request::RequestRange(pb::RangeRequest {
             key: "a".into(),
             sort_order: 7,
             ..Default::default()
         }));
-        assert_eq!(check(vec![unsortable.clone(), put_op("")]), Err(EtcdError::InvalidSortOption));
-        assert_eq!(check(vec![put_op("a"), put_op("a"), unsortable]), Err(EtcdError::InvalidSortOption));
+        assert_eq!(
+            check(vec![unsortable.clone(), put_op("")]),
+            Err(EtcdError::InvalidSortOption)
+        );
+        assert_eq!(
+            check(vec![put_op("a"), put_op("a"), unsortable]),
+            Err(EtcdError::InvalidSortOption)
+        );
         assert_eq!(check(vec![nothing; 129]), Err(EtcdError::TooManyOps));
         let without_key = pb::TxnRequest {
             compare: vec![pb::Compare::default()],
@@ -387,12 +439,22 @@ mod tests {
             sort_order: SortOrder::Descend as i32,
             ..request.clone()
         };
-        assert!(range_stream(&descending).unwrap_err().to_string().contains("custom sort orders"));
+        assert!(
+            range_stream(&descending)
+                .unwrap_err()
+                .to_string()
+                .contains("custom sort orders")
+        );
         let filtered = pb::RangeRequest {
             max_mod_revision: 1,
             ..request
         };
-        assert!(range_stream(&filtered).unwrap_err().to_string().contains("revision filters"));
+        assert!(
+            range_stream(&filtered)
+                .unwrap_err()
+                .to_string()
+                .contains("revision filters")
+        );
     }
 
     fn nested(depth: usize) -> pb::TxnRequest {
@@ -413,7 +475,10 @@ mod tests {
     fn whatever_validation_lets_through_can_be_decoded_from_the_log() {
         let deepest = nested(MAX_NESTED_TXNS);
         assert_eq!(txn(&deepest, 128), Ok(()));
-        assert_eq!(txn(&nested(MAX_NESTED_TXNS + 1), 128), Err(EtcdError::TooManyOps));
+        assert_eq!(
+            txn(&nested(MAX_NESTED_TXNS + 1), 128),
+            Err(EtcdError::TooManyOps)
+        );
         let proposal = pb::InternalRaftRequest {
             txn: Some(deepest),
             ..Default::default()

@@ -23,10 +23,10 @@ use prost::Message;
 use rusd_proto::EtcdError;
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Direction, Engine, Tree, WriteBatch};
-use rusd_storage::{Change, ChangeKind, Record, StorageError};
+use rusd_storage::{Change, ChangeKind};
 
 use crate::error::StateError;
-use record::LeaseRecord;
+use record::{LeaseRecord, key_and_lease};
 
 /// The longest time to live that may be granted, in seconds (L-01).
 pub const MAX_TTL_S: i64 = 9_000_000_000;
@@ -86,7 +86,12 @@ impl Leases {
 
     /// L-01. Minimum times to live depend on the proposer's configuration and are its business; below one second
     /// there is nothing to count.
-    pub(crate) fn grant(&mut self, id: LeaseId, ttl_s: i64, batch: &mut WriteBatch) -> Result<LeaseInfo, EtcdError> {
+    pub(crate) fn grant(
+        &mut self,
+        id: LeaseId,
+        ttl_s: i64,
+        batch: &mut WriteBatch,
+    ) -> Result<LeaseInfo, EtcdError> {
         if !id.is_some() {
             return Err(EtcdError::LeaseNotFound);
         }
@@ -105,11 +110,23 @@ impl Leases {
     }
 
     /// Notes what remains of a lease. False if it does not exist.
-    pub(crate) fn checkpoint(&mut self, id: LeaseId, remaining_ttl_s: i64, batch: &mut WriteBatch) -> bool {
+    pub(crate) fn checkpoint(
+        &mut self,
+        id: LeaseId,
+        remaining_ttl_s: i64,
+        batch: &mut WriteBatch,
+    ) -> bool {
         let Some(lease) = self.get(id) else {
             return false;
         };
-        self.store(id, LeaseInfo { remaining_ttl_s, ..lease }, batch);
+        self.store(
+            id,
+            LeaseInfo {
+                remaining_ttl_s,
+                ..lease
+            },
+            batch,
+        );
         true
     }
 
@@ -137,7 +154,9 @@ impl Leases {
         }
         let mut leased = leased.iter().copied().peekable();
         for (n, change) in changes.iter().enumerate() {
-            let lease = leased.next_if(|&(at, _)| at == n).map_or(LeaseId::NONE, |(_, lease)| lease);
+            let lease = leased
+                .next_if(|&(at, _)| at == n)
+                .map_or(LeaseId::NONE, |(_, lease)| lease);
             debug_assert!(change.kind == ChangeKind::Put || !lease.is_some());
             self.attach(&change.key, lease);
         }
@@ -163,7 +182,10 @@ impl Leases {
     }
 
     fn attached(&self, id: LeaseId) -> impl Iterator<Item = &Bytes> {
-        self.keys.range((id, Bytes::new())..).take_while(move |(lease, _)| *lease == id).map(|(_, key)| key)
+        self.keys
+            .range((id, Bytes::new())..)
+            .take_while(move |(lease, _)| *lease == id)
+            .map(|(_, key)| key)
     }
 
     /// Reads the leases, and gathers the attachments from the history of records, whose last word on a key counts. The
@@ -172,8 +194,11 @@ impl Leases {
         let mut leases = Self::default();
         let mut failure = None;
         let (start, end) = Tree::Lease.range();
-        engine.scan(&start, &end, Direction::Forward, &mut |key, value| {
-            match LeaseRecord::read(key, value) {
+        engine.scan(
+            &start,
+            &end,
+            Direction::Forward,
+            &mut |key, value| match LeaseRecord::read(key, value) {
                 Ok(record) => {
                     let lease = LeaseInfo {
                         ttl_s: record.ttl_s,
@@ -183,11 +208,14 @@ impl Leases {
                     ControlFlow::Continue(())
                 }
                 Err(reason) => {
-                    failure = Some(StateError::Damaged { tree: "lease", reason });
+                    failure = Some(StateError::Damaged {
+                        tree: "lease",
+                        reason,
+                    });
                     ControlFlow::Break(())
                 }
-            }
-        })?;
+            },
+        )?;
         if let Some(failure) = failure {
             return Err(failure);
         }
@@ -198,28 +226,28 @@ impl Leases {
     }
 
     fn gather_attachments(&mut self, engine: &dyn Engine) -> Result<(), StateError> {
-        let mut failure: Option<StorageError> = None;
+        let mut failure = None;
         let (start, end) = Tree::KvRev.range();
         engine.scan(&start, &end, Direction::Forward, &mut |_, value| {
-            let record = Record {
-                bytes: Bytes::copy_from_slice(value),
-            };
             // A tombstone holds a key only: its lease reads as none, which detaches the key.
-            match record.lease().and_then(|lease| Ok((record.key()?, lease))) {
+            match key_and_lease(value) {
                 Ok((key, lease)) => {
                     if lease.is_some() || !self.of_key.is_empty() {
-                        self.attach(&key, lease);
+                        self.attach(key, lease);
                     }
                     ControlFlow::Continue(())
                 }
-                Err(error) => {
-                    failure = Some(error);
+                Err(reason) => {
+                    failure = Some(StateError::Damaged {
+                        tree: "kv_rev",
+                        reason,
+                    });
                     ControlFlow::Break(())
                 }
             }
         })?;
         match failure {
-            Some(error) => Err(error.into()),
+            Some(failure) => Err(failure),
             None => Ok(()),
         }
     }
@@ -230,7 +258,10 @@ mod tests {
     use super::*;
 
     fn attached(leases: &Leases, id: i64) -> Vec<&[u8]> {
-        leases.attached(LeaseId(id)).map(|key| key.as_ref()).collect()
+        leases
+            .attached(LeaseId(id))
+            .map(|key| key.as_ref())
+            .collect()
     }
 
     #[test]
@@ -256,11 +287,25 @@ mod tests {
     fn l_01_what_cannot_be_granted() {
         let mut leases = Leases::default();
         let mut batch = WriteBatch::new();
-        assert_eq!(leases.grant(LeaseId(0), 10, &mut batch), Err(EtcdError::LeaseNotFound));
-        assert_eq!(leases.grant(LeaseId(1), MAX_TTL_S + 1, &mut batch), Err(EtcdError::LeaseTtlTooLarge));
+        assert_eq!(
+            leases.grant(LeaseId(0), 10, &mut batch),
+            Err(EtcdError::LeaseNotFound)
+        );
+        assert_eq!(
+            leases.grant(LeaseId(1), MAX_TTL_S + 1, &mut batch),
+            Err(EtcdError::LeaseTtlTooLarge)
+        );
         assert!(batch.is_empty());
-        assert_eq!(leases.grant(LeaseId(1), -5, &mut batch).map(|lease| lease.ttl_s), Ok(1));
-        assert_eq!(leases.grant(LeaseId(1), 10, &mut batch), Err(EtcdError::LeaseExists));
+        assert_eq!(
+            leases
+                .grant(LeaseId(1), -5, &mut batch)
+                .map(|lease| lease.ttl_s),
+            Ok(1)
+        );
+        assert_eq!(
+            leases.grant(LeaseId(1), 10, &mut batch),
+            Err(EtcdError::LeaseExists)
+        );
         assert_eq!(batch.len(), 1);
     }
 }

@@ -67,9 +67,13 @@ impl ConfChange {
         let kind = ConfChangeType::try_from(raw.change_type)
             .map_err(|_| format!("unknown type of conf change {}", raw.change_type))?;
         let member = || {
-            let json: MemberJson = serde_json::from_slice(&raw.context).map_err(|error| format!("context: {error}"))?;
+            let json: MemberJson = serde_json::from_slice(&raw.context)
+                .map_err(|error| format!("context: {error}"))?;
             if json.id != raw.node_id {
-                return Err(format!("context of member {:x} in a conf change of {:x}", json.id, raw.node_id));
+                return Err(format!(
+                    "context of member {:x} in a conf change of {:x}",
+                    json.id, raw.node_id
+                ));
             }
             Ok(json)
         };
@@ -90,7 +94,9 @@ impl ConfChange {
     /// The data of an entry that makes this change; `id` is where its proposer waits.
     pub fn encode(&self, id: u64) -> Bytes {
         let (kind, json) = match &self.change {
-            Change::Add(member) if member.is_learner => (ConfChangeType::AddLearnerNode, Some(member.clone().into())),
+            Change::Add(member) if member.is_learner => {
+                (ConfChangeType::AddLearnerNode, Some(member.clone().into()))
+            }
             Change::Add(member) => (ConfChangeType::AddNode, Some(member.clone().into())),
             Change::Promote => {
                 let json = MemberJson {
@@ -116,7 +122,9 @@ impl ConfChange {
 
 #[allow(clippy::expect_used)] // Strings, numbers and booleans only: there is nothing JSON could not hold.
 fn json_bytes(json: &MemberJson) -> Bytes {
-    serde_json::to_vec(json).expect("a member is representable in JSON").into()
+    serde_json::to_vec(json)
+        .expect("a member is representable in JSON")
+        .into()
 }
 
 #[cfg(test)]
@@ -146,7 +154,10 @@ mod tests {
         let Change::Add(member) = change.change else {
             panic!("{change:?}");
         };
-        assert_eq!((change.id, member.is_learner, member.name.as_str()), (MemberId(5), true, "n"));
+        assert_eq!(
+            (change.id, member.is_learner, member.name.as_str()),
+            (MemberId(5), true, "n")
+        );
         assert_eq!(member.peer_ur_ls, ["http://a:1"]);
     }
 

@@ -18,7 +18,12 @@ pub struct MemberJson {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Where its clients reach it.
-    #[serde(rename = "clientURLs", default, deserialize_with = "null_as_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "clientURLs",
+        default,
+        deserialize_with = "null_as_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub client_urls: Vec<String>,
     /// Set when the change promotes a learner: adding and promoting are the same type of conf change.
     #[serde(rename = "isPromote", default)]

@@ -105,7 +105,11 @@ impl Members {
     }
 
     fn check_urls(&self, id: MemberId, member: &Member) -> Result<(), EtcdError> {
-        let mut others = self.members.iter().filter(|other| other.id != id.0).flat_map(|other| &other.peer_ur_ls);
+        let mut others = self
+            .members
+            .iter()
+            .filter(|other| other.id != id.0)
+            .flat_map(|other| &other.peer_ur_ls);
         if others.any(|url| member.peer_ur_ls.contains(url)) {
             return Err(EtcdError::PeerUrlsExist);
         }
@@ -113,7 +117,11 @@ impl Members {
     }
 
     /// Applies a conf change, or says why not.
-    pub(crate) fn apply(&mut self, change: ConfChange, batch: &mut WriteBatch) -> Result<MemberChange, EtcdError> {
+    pub(crate) fn apply(
+        &mut self,
+        change: ConfChange,
+        batch: &mut WriteBatch,
+    ) -> Result<MemberChange, EtcdError> {
         let ConfChange { id, change } = change;
         self.check(id, &change)?;
         match change {
@@ -140,17 +148,23 @@ impl Members {
         }
     }
 
-    /// Adds a member without asking, when a cluster is founded.
-    pub(crate) fn insert(&mut self, member: Member, batch: &mut WriteBatch) {
+    fn insert(&mut self, member: Member, batch: &mut WriteBatch) {
         batch.put(tree_key(MEMBER, member.id), member.encode_to_vec());
-        match self.members.binary_search_by_key(&member.id, |known| known.id) {
+        match self
+            .members
+            .binary_search_by_key(&member.id, |known| known.id)
+        {
             Ok(at) => self.members[at] = member,
             Err(at) => self.members.insert(at, member),
         }
     }
 
     /// A member publishes itself. False if it is not one (any more).
-    pub(crate) fn set_attributes(&mut self, request: ClusterMemberAttrSetRequest, batch: &mut WriteBatch) -> bool {
+    pub(crate) fn set_attributes(
+        &mut self,
+        request: ClusterMemberAttrSetRequest,
+        batch: &mut WriteBatch,
+    ) -> bool {
         let attributes = request.member_attributes.unwrap_or_default();
         self.modify(MemberId(request.member_id), batch, |member| {
             member.name = attributes.name;
@@ -158,7 +172,12 @@ impl Members {
         })
     }
 
-    fn modify(&mut self, id: MemberId, batch: &mut WriteBatch, modify: impl FnOnce(&mut Member)) -> bool {
+    fn modify(
+        &mut self,
+        id: MemberId,
+        batch: &mut WriteBatch,
+        modify: impl FnOnce(&mut Member),
+    ) -> bool {
         let Some(member) = self.members.iter_mut().find(|member| member.id == id.0) else {
             return false;
         };
@@ -172,7 +191,11 @@ impl Members {
         self.cluster_version = Some(version);
     }
 
-    pub(crate) fn set_downgrade(&mut self, request: DowngradeInfoSetRequest, batch: &mut WriteBatch) {
+    pub(crate) fn set_downgrade(
+        &mut self,
+        request: DowngradeInfoSetRequest,
+        batch: &mut WriteBatch,
+    ) {
         self.downgrade_target = request.enabled.then_some(request.ver);
         match &self.downgrade_target {
             Some(target) => batch.put(Tree::Member.key(DOWNGRADE), target.clone().into_bytes()),
@@ -184,15 +207,21 @@ impl Members {
         let mut members = Self::default();
         let mut failure = None;
         let (start, end) = Tree::Member.range();
-        engine.scan(&start, &end, Direction::Forward, &mut |key, value| {
-            match members.load_record(key.get(1..).unwrap_or_default(), value) {
+        engine.scan(
+            &start,
+            &end,
+            Direction::Forward,
+            &mut |key, value| match members.load_record(key.get(1..).unwrap_or_default(), value) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(reason) => {
-                    failure = Some(StateError::Damaged { tree: "member", reason });
+                    failure = Some(StateError::Damaged {
+                        tree: "member",
+                        reason,
+                    });
                     ControlFlow::Break(())
                 }
-            }
-        })?;
+            },
+        )?;
         match failure {
             Some(failure) => Err(failure),
             None => Ok(members),
@@ -205,7 +234,10 @@ impl Members {
             VERSION => self.cluster_version = Some(text()?),
             DOWNGRADE => self.downgrade_target = Some(text()?),
             [kind, id @ ..] => {
-                let id = id.try_into().map(u64::from_be_bytes).map_err(|_| format!("key {key:02x?}"))?;
+                let id = id
+                    .try_into()
+                    .map(u64::from_be_bytes)
+                    .map_err(|_| format!("key {key:02x?}"))?;
                 match *kind {
                     MEMBER => {
                         let member = Member::decode(value).map_err(|error| error.to_string())?;
@@ -236,6 +268,10 @@ fn tree_key(kind: u8, id: u64) -> Vec<u8> {
 /// Whether `version` is `major.minor.patch`, all of them numbers, as a cluster version must be.
 pub(crate) fn is_version(version: &str) -> bool {
     let mut parts = version.split('.');
-    let numbers = parts.by_ref().take(3).filter(|part| part.parse::<u64>().is_ok()).count();
+    let numbers = parts
+        .by_ref()
+        .take(3)
+        .filter(|part| part.parse::<u64>().is_ok())
+        .count();
     numbers == 3 && parts.next().is_none()
 }

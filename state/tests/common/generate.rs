@@ -46,19 +46,30 @@ pub fn put() -> impl Strategy<Value = pb::PutRequest> {
 }
 
 pub fn delete() -> impl Strategy<Value = pb::DeleteRangeRequest> {
-    (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| pb::DeleteRangeRequest {
-        key,
-        range_end,
-        prev_kv,
+    (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| {
+        pb::DeleteRangeRequest {
+            key,
+            range_end,
+            prev_kv,
+        }
     })
 }
 
 pub fn range() -> impl Strategy<Value = pb::RangeRequest> {
     let bound = || prop_oneof![8 => Just(0), 2 => 1..25i64, 1 => Just(-1)];
     let places = (key(), range_end(), -1..5i64, revision());
-    let order = (0..3i32, 0..5i32, prop::bool::weighted(0.3), prop::bool::weighted(0.15));
+    let order = (
+        0..3i32,
+        0..5i32,
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.15),
+    );
     (places, order, (bound(), bound(), bound(), bound())).prop_map(
-        |((key, range_end, limit, revision), (sort_order, sort_target, keys_only, count_only), bounds)| {
+        |(
+            (key, range_end, limit, revision),
+            (sort_order, sort_target, keys_only, count_only),
+            bounds,
+        )| {
             pb::RangeRequest {
                 key,
                 range_end,
@@ -87,8 +98,14 @@ fn compare() -> impl Strategy<Value = pb::Compare> {
         lease().prop_map(TargetUnion::Lease),
     ];
     // Mostly the target that the operand is of.
-    (key(), range_end(), 0..4i32, prop::option::weighted(0.9, operand), prop::option::weighted(0.1, 0..5i32)).prop_map(
-        |(key, range_end, result, target_union, other_target)| {
+    (
+        key(),
+        range_end(),
+        0..4i32,
+        prop::option::weighted(0.9, operand),
+        prop::option::weighted(0.1, 0..5i32),
+    )
+        .prop_map(|(key, range_end, result, target_union, other_target)| {
             let own_target = match target_union {
                 Some(TargetUnion::Version(_)) | None => 0,
                 Some(TargetUnion::CreateRevision(_)) => 1,
@@ -103,22 +120,27 @@ fn compare() -> impl Strategy<Value = pb::Compare> {
                 range_end,
                 target_union,
             }
-        },
-    )
+        })
 }
 
 fn read_ops() -> impl Strategy<Value = Vec<pb::RequestOp>> {
-    prop::collection::vec(range().prop_map(|range| op(Request::RequestRange(range))), 0..3)
+    prop::collection::vec(
+        range().prop_map(|range| op(Request::RequestRange(range))),
+        0..3,
+    )
 }
 
 pub fn read_only_txn() -> impl Strategy<Value = pb::TxnRequest> {
-    (prop::collection::vec(compare(), 0..3), read_ops(), read_ops()).prop_map(|(compare, success, failure)| {
-        pb::TxnRequest {
+    (
+        prop::collection::vec(compare(), 0..3),
+        read_ops(),
+        read_ops(),
+    )
+        .prop_map(|(compare, success, failure)| pb::TxnRequest {
             compare,
             success,
             failure,
-        }
-    })
+        })
 }
 
 pub fn txn() -> impl Strategy<Value = pb::TxnRequest> {
@@ -129,32 +151,44 @@ pub fn txn() -> impl Strategy<Value = pb::TxnRequest> {
     ]
     .prop_map(op);
     let ops = prop::collection::vec(leaf, 0..4);
-    let flat = (prop::collection::vec(compare(), 0..3), ops.clone(), ops.clone()).prop_map(
-        |(compare, success, failure)| pb::TxnRequest {
+    let flat = (
+        prop::collection::vec(compare(), 0..3),
+        ops.clone(),
+        ops.clone(),
+    )
+        .prop_map(|(compare, success, failure)| pb::TxnRequest {
             compare,
             success,
             failure,
-        },
-    );
+        });
     flat.prop_recursive(3, 12, 2, move |inner| {
         let inner = prop::collection::vec(inner.prop_map(|txn| op(Request::RequestTxn(txn))), 0..3);
-        (prop::collection::vec(compare(), 0..3), ops.clone(), inner.clone(), ops.clone(), inner).prop_map(
-            |(compare, mut success, nested, mut failure, nested_failure)| {
-                // Somewhere in the middle.
-                success.splice(success.len() / 2..success.len() / 2, nested);
-                failure.splice(failure.len() / 2..failure.len() / 2, nested_failure);
-                pb::TxnRequest {
-                    compare,
-                    success,
-                    failure,
-                }
-            },
+        (
+            prop::collection::vec(compare(), 0..3),
+            ops.clone(),
+            inner.clone(),
+            ops.clone(),
+            inner,
         )
+            .prop_map(
+                |(compare, mut success, nested, mut failure, nested_failure)| {
+                    // Somewhere in the middle.
+                    success.splice(success.len() / 2..success.len() / 2, nested);
+                    failure.splice(failure.len() / 2..failure.len() / 2, nested_failure);
+                    pb::TxnRequest {
+                        compare,
+                        success,
+                        failure,
+                    }
+                },
+            )
     })
 }
 
 fn op(request: Request) -> pb::RequestOp {
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }
 
 /// Anything that goes through the log.

@@ -39,7 +39,11 @@ impl Model {
     /// The keys that hang on a lease, in order.
     pub fn attached(&self, lease: i64) -> Vec<Bytes> {
         let alive = self.alive(b"\0", b"\0", i64::MAX);
-        alive.into_iter().filter(|kv| kv.lease == lease).map(|kv| kv.key).collect()
+        alive
+            .into_iter()
+            .filter(|kv| kv.lease == lease)
+            .map(|kv| kv.key)
+            .collect()
     }
 
     fn alive(&self, key: &[u8], range_end: &[u8], at: i64) -> Vec<KeyValue> {
@@ -65,7 +69,11 @@ impl Model {
         if request.revision > self.revision {
             return Err(EtcdError::FutureRevision);
         }
-        let at = if request.revision <= 0 { i64::MAX } else { request.revision };
+        let at = if request.revision <= 0 {
+            i64::MAX
+        } else {
+            request.revision
+        };
         if at < self.compacted {
             return Err(EtcdError::Compacted);
         }
@@ -87,10 +95,19 @@ impl Model {
             kvs.truncate(request.limit as usize + 1);
         }
         for (bound, keep) in [
-            (request.min_mod_revision, (|kv, bound| kv.mod_revision >= bound) as fn(&KeyValue, i64) -> bool),
-            (request.max_mod_revision, |kv, bound| kv.mod_revision <= bound),
-            (request.min_create_revision, |kv, bound| kv.create_revision >= bound),
-            (request.max_create_revision, |kv, bound| kv.create_revision <= bound),
+            (
+                request.min_mod_revision,
+                (|kv, bound| kv.mod_revision >= bound) as fn(&KeyValue, i64) -> bool,
+            ),
+            (request.max_mod_revision, |kv, bound| {
+                kv.mod_revision <= bound
+            }),
+            (request.min_create_revision, |kv, bound| {
+                kv.create_revision >= bound
+            }),
+            (request.max_create_revision, |kv, bound| {
+                kv.create_revision <= bound
+            }),
         ] {
             kvs.retain(|kv| bound == 0 || keep(kv, bound));
         }
@@ -102,7 +119,11 @@ impl Model {
                 3 => a.mod_revision.cmp(&b.mod_revision),
                 _ => a.value.cmp(&b.value),
             };
-            if order == 2 { ascending.reverse() } else { ascending }
+            if order == 2 {
+                ascending.reverse()
+            } else {
+                ascending
+            }
         });
         let more = request.limit > 0 && kvs.len() as i64 > request.limit;
         if more {
@@ -228,7 +249,10 @@ impl Model {
 
     fn set(&mut self, key: &Bytes, revision: i64, kv: Option<KeyValue>, changed: &mut bool) {
         *changed = true;
-        self.history.entry(key.clone()).or_default().push((revision, kv));
+        self.history
+            .entry(key.clone())
+            .or_default()
+            .push((revision, kv));
     }
 
     fn check_put(&self, request: &pb::PutRequest) -> Result<(), EtcdError> {
@@ -241,7 +265,12 @@ impl Model {
         Ok(())
     }
 
-    fn put(&mut self, request: &pb::PutRequest, revision: i64, changed: &mut bool) -> Result<pb::PutResponse, EtcdError> {
+    fn put(
+        &mut self,
+        request: &pb::PutRequest,
+        revision: i64,
+        changed: &mut bool,
+    ) -> Result<pb::PutResponse, EtcdError> {
         let previous = self.one(&request.key);
         if (request.ignore_value || request.ignore_lease) && previous.is_none() {
             return Err(EtcdError::KeyNotFound);
@@ -267,11 +296,20 @@ impl Model {
         self.set(&request.key, revision, Some(kv), changed);
         Ok(pb::PutResponse {
             header: header(revision),
-            prev_kv: previous.filter(|_| request.prev_kv).as_ref().map(marshalled).unwrap_or_default(),
+            prev_kv: previous
+                .filter(|_| request.prev_kv)
+                .as_ref()
+                .map(marshalled)
+                .unwrap_or_default(),
         })
     }
 
-    fn delete(&mut self, request: &pb::DeleteRangeRequest, revision: i64, changed: &mut bool) -> pb::DeleteRangeResponse {
+    fn delete(
+        &mut self,
+        request: &pb::DeleteRangeRequest,
+        revision: i64,
+        changed: &mut bool,
+    ) -> pb::DeleteRangeResponse {
         let doomed = self.alive(&request.key, &request.range_end, i64::MAX);
         for kv in &doomed {
             self.set(&kv.key, revision, None, changed);
@@ -279,7 +317,11 @@ impl Model {
         pb::DeleteRangeResponse {
             header: header(if *changed { revision } else { revision - 1 }),
             deleted: doomed.len() as i64,
-            prev_kvs: if request.prev_kv { doomed.iter().map(marshalled).collect() } else { vec![] },
+            prev_kvs: if request.prev_kv {
+                doomed.iter().map(marshalled).collect()
+            } else {
+                vec![]
+            },
         }
     }
 
@@ -297,8 +339,12 @@ impl Model {
     fn check_txn(&self, request: &pb::TxnRequest) -> Result<(), EtcdError> {
         for op in self.chosen(request).1 {
             match op.request.as_ref().unwrap() {
-                Request::RequestRange(range) if range.revision > self.revision => return Err(EtcdError::FutureRevision),
-                Request::RequestRange(range) if range.revision != 0 && range.revision < self.compacted => {
+                Request::RequestRange(range) if range.revision > self.revision => {
+                    return Err(EtcdError::FutureRevision);
+                }
+                Request::RequestRange(range)
+                    if range.revision != 0 && range.revision < self.compacted =>
+                {
                     return Err(EtcdError::Compacted);
                 }
                 Request::RequestPut(put) => self.check_put(put)?,
@@ -309,7 +355,13 @@ impl Model {
         Ok(())
     }
 
-    fn run_txn(&mut self, request: &pb::TxnRequest, before: &Model, revision: i64, changed: &mut bool) -> Result<pb::TxnResponse, EtcdError> {
+    fn run_txn(
+        &mut self,
+        request: &pb::TxnRequest,
+        before: &Model,
+        revision: i64,
+        changed: &mut bool,
+    ) -> Result<pb::TxnResponse, EtcdError> {
         let (succeeded, ops) = before.chosen(request);
         let mut responses = Vec::new();
         for op in ops {
@@ -318,9 +370,15 @@ impl Model {
                     self.revision = if *changed { revision } else { revision - 1 };
                     Response::ResponseRange(self.range(range)?)
                 }
-                Request::RequestPut(put) => Response::ResponsePut(self.put(put, revision, changed)?),
-                Request::RequestDeleteRange(delete) => Response::ResponseDeleteRange(self.delete(delete, revision, changed)),
-                Request::RequestTxn(txn) => Response::ResponseTxn(self.run_txn(txn, before, revision, changed)?),
+                Request::RequestPut(put) => {
+                    Response::ResponsePut(self.put(put, revision, changed)?)
+                }
+                Request::RequestDeleteRange(delete) => {
+                    Response::ResponseDeleteRange(self.delete(delete, revision, changed))
+                }
+                Request::RequestTxn(txn) => {
+                    Response::ResponseTxn(self.run_txn(txn, before, revision, changed)?)
+                }
             };
             responses.push(pb::ResponseOp {
                 response: Some(response),
@@ -335,7 +393,14 @@ impl Model {
 
     fn chosen<'a>(&self, request: &'a pb::TxnRequest) -> (bool, &'a [pb::RequestOp]) {
         let succeeded = request.compare.iter().all(|compare| self.holds(compare));
-        (succeeded, if succeeded { &request.success } else { &request.failure })
+        (
+            succeeded,
+            if succeeded {
+                &request.success
+            } else {
+                &request.failure
+            },
+        )
     }
 
     fn holds(&self, compare: &pb::Compare) -> bool {
@@ -370,11 +435,14 @@ fn holds_for(compare: &pb::Compare, kv: &KeyValue) -> bool {
 }
 
 fn puts_somewhere(txn: &pb::TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(txn)) => puts_somewhere(txn),
-        _ => false,
-    })
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .any(|op| match &op.request {
+            Some(Request::RequestPut(_)) => true,
+            Some(Request::RequestTxn(txn)) => puts_somewhere(txn),
+            _ => false,
+        })
 }
 
 fn marshalled(kv: &KeyValue) -> Bytes {

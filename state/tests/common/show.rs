@@ -37,7 +37,10 @@ pub fn kv(marshalled: &Bytes) -> String {
 fn header(header: &Option<pb::ResponseHeader>) -> String {
     match header {
         Some(header) => {
-            assert_eq!((header.cluster_id, header.member_id, header.raft_term), (0, 0, 0));
+            assert_eq!(
+                (header.cluster_id, header.member_id, header.raft_term),
+                (0, 0, 0)
+            );
             format!("rev={}", header.revision)
         }
         None => "no-header".to_owned(),
@@ -45,7 +48,11 @@ fn header(header: &Option<pb::ResponseHeader>) -> String {
 }
 
 pub fn range(response: &pb::RangeResponse) -> String {
-    let mut shown = format!("range {} count={}", header(&response.header), response.count);
+    let mut shown = format!(
+        "range {} count={}",
+        header(&response.header),
+        response.count
+    );
     if response.more {
         shown.push_str(" more");
     }
@@ -64,7 +71,11 @@ fn put(response: &pb::PutResponse) -> String {
 }
 
 fn delete(response: &pb::DeleteRangeResponse) -> String {
-    let mut shown = format!("delete {} deleted={}", header(&response.header), response.deleted);
+    let mut shown = format!(
+        "delete {} deleted={}",
+        header(&response.header),
+        response.deleted
+    );
     for marshalled in &response.prev_kvs {
         write!(shown, "\n  prev {}", kv(marshalled)).unwrap();
     }
@@ -72,7 +83,11 @@ fn delete(response: &pb::DeleteRangeResponse) -> String {
 }
 
 pub fn txn(response: &pb::TxnResponse) -> String {
-    let branch = if response.succeeded { "success" } else { "failure" };
+    let branch = if response.succeeded {
+        "success"
+    } else {
+        "failure"
+    };
     let mut shown = format!("txn {} {branch}", header(&response.header));
     for op in &response.responses {
         let op = match &op.response {
@@ -102,10 +117,17 @@ pub fn result(result: &ApplyResult) -> String {
         Ok(ApplyReply::Txn(response)) => txn(response),
         Ok(ApplyReply::Compact(response)) => format!("compact {}", header(&response.header)),
         Ok(ApplyReply::LeaseGrant(response)) => {
-            format!("grant {} id={} ttl={}", header(&response.header), response.id, response.ttl)
+            format!(
+                "grant {} id={} ttl={}",
+                header(&response.header),
+                response.id,
+                response.ttl
+            )
         }
         Ok(ApplyReply::LeaseRevoke(response)) => format!("revoke {}", header(&response.header)),
-        Ok(ApplyReply::LeaseCheckpoint(response)) => format!("checkpoint {}", header(&response.header)),
+        Ok(ApplyReply::LeaseCheckpoint(response)) => {
+            format!("checkpoint {}", header(&response.header))
+        }
         Ok(ApplyReply::Alarm(response)) => alarms(response),
         Ok(ApplyReply::Done) => "done".to_owned(),
         Err(error) => format!("error {:?}: {error}", error.code()),
@@ -128,14 +150,19 @@ fn effect(effect: &Effect) -> String {
     match effect {
         Effect::LeaseGranted { id, ttl_s } => format!("lease {} granted ttl={ttl_s}", id.0),
         Effect::LeaseRevoked { id } => format!("lease {} revoked", id.0),
-        Effect::LeaseCheckpointed { id, remaining_ttl_s } => {
+        Effect::LeaseCheckpointed {
+            id,
+            remaining_ttl_s,
+        } => {
             format!("lease {} checkpointed remaining={remaining_ttl_s}", id.0)
         }
         Effect::AlarmsChanged => "alarms changed".to_owned(),
         Effect::MembersChanged => "members changed".to_owned(),
         Effect::ConfApplied(Some(change)) => format!("conf change {change:?}"),
         Effect::ConfApplied(None) => "conf change rejected".to_owned(),
-        Effect::Compacted { revision, physical } => format!("compacted {revision} physical={physical}"),
+        Effect::Compacted { revision, physical } => {
+            format!("compacted {revision} physical={physical}")
+        }
     }
 }
 
