@@ -78,8 +78,12 @@ pub enum DataDirError {
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> DataDirError {
     let remedy = match source.kind() {
         io::ErrorKind::PermissionDenied => "; give the user that runs rusd access to it",
-        io::ErrorKind::ReadOnlyFilesystem => "; it is on a read-only file system: mount it writable or choose another --data-dir",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space on its file system",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; it is on a read-only file system: mount it writable or choose another --data-dir"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space on its file system"
+        }
         _ => "",
     };
     DataDirError::Io {
@@ -106,7 +110,9 @@ impl DataDir {
     /// Makes or opens `path`; the log goes to `log_dir` if that is given.
     pub fn open(path: &Path, log_dir: Option<&Path>) -> Result<Self, DataDirError> {
         if path.join("member").join("wal").is_dir() || path.join("member").join("snap").is_dir() {
-            return Err(DataDirError::GoEtcd { path: path.to_owned() });
+            return Err(DataDirError::GoEtcd {
+                path: path.to_owned(),
+            });
         }
         make_dir(path)?;
         let lock = lock(path)?;
@@ -180,11 +186,16 @@ fn check_format(dir: &Path) -> Result<bool, DataDirError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let entries = fs::read_dir(dir).map_err(|source| io_error("read", dir, source))?;
             // `lost+found` lies at the root of a freshly made file system.
-            let foreign = entries
-                .filter_map(Result::ok)
-                .any(|entry| !matches!(entry.file_name().to_str(), Some("LOCK" | "FORMAT.tmp" | "lost+found" | "log" | "store")));
+            let foreign = entries.filter_map(Result::ok).any(|entry| {
+                !matches!(
+                    entry.file_name().to_str(),
+                    Some("LOCK" | "FORMAT.tmp" | "lost+found" | "log" | "store")
+                )
+            });
             if foreign {
-                return Err(DataDirError::Foreign { path: dir.to_owned() });
+                return Err(DataDirError::Foreign {
+                    path: dir.to_owned(),
+                });
             }
             write_format(dir, &path)?;
             Ok(true)
@@ -216,10 +227,16 @@ mod tests {
         let path = base.path().join("data");
         let first = DataDir::open(&path, None).unwrap();
         assert!(first.is_new);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         let error = DataDir::open(&path, None).unwrap_err();
         assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
-        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        assert!(
+            error.to_string().contains(&std::process::id().to_string()),
+            "{error}"
+        );
         drop(first);
         assert!(!DataDir::open(&path, None).unwrap().is_new);
     }

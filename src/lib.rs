@@ -1,10 +1,19 @@
 //! rusd: a server of etcd's v3 API.
+//!
+//! The process is a thin server around a graph of actors: [`server`] binds the listeners and serves,
+//! [`node`] builds and wires the actors, [`rpc`] and [`http`] are what clients talk to. Storage is a library of
+//! its own, re-exported as [`storage`] so that the multi-version store can be embedded without a server.
 
 pub mod cli;
 pub mod config;
-pub mod logging;
 pub mod data_dir;
+pub mod gauges;
 pub mod http;
 pub mod listen;
+pub mod logging;
+pub mod node;
 pub mod process;
 pub mod rpc;
+pub mod server;
+
+pub use rusd_storage as storage;

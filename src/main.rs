@@ -15,7 +15,13 @@ fn main() -> ExitCode {
             println!("{}", text.trim_end());
             ExitCode::SUCCESS
         }
-        Ok(Action::Serve(config, warnings)) => serve(&config, &warnings),
+        Ok(Action::Serve(mut config, warnings)) => {
+            // Listening everywhere under default names, a member is known by its address (F-10).
+            if let Some(host) = config::cluster::default_route_host() {
+                config.advertise_host(host);
+            }
+            serve(&config, &warnings)
+        }
         Err(error) => refuse(&error),
     }
 }
@@ -28,7 +34,11 @@ fn refuse(error: &ConfigError) -> ExitCode {
     if code == USAGE {
         eprintln!("{error}");
     } else {
-        logging::early(LogLevel::Fatal, "the configuration is not valid", &[("error", &error.to_string())]);
+        logging::early(
+            LogLevel::Fatal,
+            "the configuration is not valid",
+            &[("error", &error.to_string())],
+        );
     }
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
@@ -37,11 +47,15 @@ fn serve(config: &Config, warnings: &[Warning]) -> ExitCode {
     let _flushed_last = match logging::init(&config.logging) {
         Ok(guard) => guard,
         Err(error) => {
-            logging::early(LogLevel::Fatal, "cannot set up the log", &[("error", &error.to_string())]);
+            logging::early(
+                LogLevel::Fatal,
+                "cannot set up the log",
+                &[("error", &error.to_string())],
+            );
             return ExitCode::FAILURE;
         }
     };
-    info!(config = %config.summary(), "starting an etcd server");
+    info!(fields = %config.summary(), "starting an etcd server");
     for warning in warnings {
         warn!("{warning}");
     }
@@ -53,7 +67,7 @@ fn serve(config: &Config, warnings: &[Warning]) -> ExitCode {
             signal.end_process()
         }
         Err(error) => {
-            error!(%error, "the server cannot serve");
+            error!(fatal = true, %error, "the server cannot serve");
             ExitCode::FAILURE
         }
     }

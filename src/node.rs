@@ -16,14 +16,16 @@ use crate::rpc::{self, Context, Grpc};
 use actix::{Arbiter, ArbiterHandle, System};
 use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links as CompactorLinks};
 use rusd_lease::{Lease, LeaseConfig, Links as LeaseLinks};
+use rusd_members::version::ClusterVersion;
 use rusd_members::{Links as MembersLinks, Members, MembersConfig};
+use rusd_messages::mvcc::Defragment;
 use rusd_messages::{Dropped, Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
 use rusd_mvcc::actor::MvccConfig;
 use rusd_mvcc::{Links as MvccLinks, Mvcc, PersistPolicy, reader};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{
-    Bootstrap, BootstrapMember, Core as RaftCore, CoreConfig, Identity, Log, LogConfig, LogError, RaftLinks, RaftPorts,
-    StartError, conf_change, ids,
+    Bootstrap, BootstrapMember, Core as RaftCore, CoreConfig, Identity, Log, LogConfig, LogError,
+    RaftLinks, StartError, conf_change, ids,
 };
 use rusd_state::{StateError, StateMachine};
 
@@ -35,7 +37,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
 
@@ -90,18 +92,20 @@ struct Threads {
 impl Threads {
     fn start() -> io::Result<Self> {
         let (sender, started) = std::sync::mpsc::channel();
-        let system_thread = std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
-            let runner = System::new();
-            runner.block_on(async {
-                let arbiter = || Arbiter::new().handle();
-                let handles = [arbiter(), arbiter(), arbiter(), arbiter()];
-                // Only a starter that has given up does not receive.
-                let _gone = sender.send((System::current(), handles));
-            });
-            if let Err(error) = runner.run() {
-                tracing::warn!(%error, "the actor system ended with an error");
-            }
-        })?;
+        let system_thread = std::thread::Builder::new()
+            .name("actors".to_owned())
+            .spawn(move || {
+                let runner = System::new();
+                runner.block_on(async {
+                    let arbiter = || Arbiter::new().handle();
+                    let handles = [arbiter(), arbiter(), arbiter(), arbiter()];
+                    // Only a starter that has given up does not receive.
+                    let _gone = sender.send((System::current(), handles));
+                });
+                if let Err(error) = runner.run() {
+                    tracing::warn!(%error, "the actor system ended with an error");
+                }
+            })?;
         let (system, [raft, mvcc, watch, timers]) = started.recv().map_err(io::Error::other)?;
         Ok(Self {
             system,
@@ -119,7 +123,6 @@ pub struct Node {
     context: Arc<Context>,
     watch: rpc::watch::WatchService,
     health: HealthReporter,
-    health_server: Option<HealthServer<HealthService>>,
     joined: Option<Pending<()>>,
     threads: Threads,
     stops: Vec<Port<Stop>>,
@@ -143,6 +146,9 @@ impl Node {
             storage_engine = engines.engine().name(),
             "restored the member"
         );
+        crate::gauges::init(config, identity.member);
+        let disk_bytes = engines.engine().stats()?.disk_bytes;
+        let reclaimable_bytes = disk_bytes.saturating_sub(machine.sizes().logical_bytes);
         let threads = Threads::start()?;
         let status = Arc::new(RaftStatus::default());
         let request_ids = Arc::new(RequestIds::starting_now(identity.member));
@@ -150,7 +156,11 @@ impl Node {
 
         // First every actor, so that all ports exist; then the links between them.
         let writer = log.writer();
-        let core = RaftCore::new(core_config(config, identity.member, applied), log.into_tail(), status.clone())?;
+        let core = RaftCore::new(
+            core_config(config, identity.member, applied),
+            log.into_tail(),
+            status.clone(),
+        )?;
         let inline_entries_max = if config.raft.inline_append {
             rusd_raft::limits::INLINE_ENTRIES_MAX
         } else {
@@ -184,7 +194,11 @@ impl Node {
             request_ids.clone(),
         );
         let lease = Lease::ports(&lease_address);
-        let compactor_address = Compactor::start(&threads.timers, compactor_config(config), request_ids.clone());
+        let compactor_address = Compactor::start(
+            &threads.timers,
+            compactor_config(config),
+            request_ids.clone(),
+        );
         let compactor = Compactor::ports(&compactor_address);
         let (joined_reply, joined) = Reply::channel();
         let members_address = Members::start(
@@ -193,8 +207,10 @@ impl Node {
                 member: identity.member,
                 name: config.member.name.clone(),
                 client_urls: config.cluster.advertise_client_urls.to_strings(),
-                cluster_version: config.reported_version.cluster().to_string(),
-                request_timeout_ms: millis(config.request_timeout()),
+                cluster_version: ClusterVersion {
+                    major: 3,
+                    minor: config.reported_version.minor().into(),
+                },
             },
             request_ids.clone(),
             joined_reply,
@@ -205,36 +221,67 @@ impl Node {
             history: reader::spawn_history(&publications.views)?,
             previous_wanted: publications.previous_wanted.clone(),
         });
-        Lease::connect(&lease_address, LeaseLinks {
-            propose: raft.ports.propose.clone(),
-        });
-        Compactor::connect(&compactor_address, CompactorLinks {
-            propose: raft.ports.propose.clone(),
-            compact_step: mvcc.compact_step.clone(),
-        });
-        Members::connect(&members_address, MembersLinks {
-            propose: raft.ports.propose.clone(),
-        });
-        Mvcc::connect(&mvcc_address, &mvcc, MvccLinks {
-            applied: raft.ports.applied.clone(),
-            conf_applied: raft.ports.conf_applied.clone(),
-            engine_persisted: raft.ports.engine_persisted.clone(),
-            committed: watch.ports.committed.clone(),
-            lagged: watch.ports.lagged.clone(),
-            compacted: watch.ports.compacted.clone(),
-            leases: lease.changes.clone(),
-            revision: compactor.revision.clone(),
-            compaction: compactor.pending.clone(),
-            stepped: compactor.stepped.clone(),
-            members: members.changed.clone(),
-        }, engines, PersistPolicy {
-            bytes: usize::try_from(config.storage.persist_bytes).unwrap_or(usize::MAX),
-            interval: config.storage.persist_interval,
-        })?;
+        Lease::connect(
+            &lease_address,
+            LeaseLinks {
+                propose: raft.ports.propose.clone(),
+            },
+        );
+        Compactor::connect(
+            &compactor_address,
+            CompactorLinks {
+                propose: raft.ports.propose.clone(),
+                compact_step: mvcc.compact_step.clone(),
+            },
+        );
+        Members::connect(
+            &members_address,
+            MembersLinks {
+                propose: raft.ports.propose.clone(),
+            },
+        );
+        Mvcc::connect(
+            &mvcc_address,
+            &mvcc,
+            MvccLinks {
+                applied: raft.ports.applied.clone(),
+                conf_applied: raft.ports.conf_applied.clone(),
+                engine_persisted: raft.ports.engine_persisted.clone(),
+                committed: watch.ports.committed.clone(),
+                lagged: watch.ports.lagged.clone(),
+                compacted: watch.ports.compacted.clone(),
+                leases: lease.changes.clone(),
+                revision: compactor.revision.clone(),
+                compaction: compactor.pending.clone(),
+                stepped: compactor.stepped.clone(),
+                members: members.changed.clone(),
+            },
+            engines,
+            PersistPolicy {
+                bytes: usize::try_from(config.storage.persist_bytes).unwrap_or(usize::MAX),
+                interval: config.storage.persist_interval,
+            },
+        )?;
         let raft = raft.connect(RaftLinks {
             apply: mvcc.apply.clone(),
-            role_changed: vec![lease.role.clone(), compactor.role.clone(), members.role.clone()],
+            role_changed: vec![
+                lease.role.clone(),
+                compactor.role.clone(),
+                members.role.clone(),
+            ],
         });
+        if let Some(threshold) = config.storage.bootstrap_defrag_threshold_bytes
+            && reclaimable_bytes > threshold
+        {
+            info!(
+                reclaimable_bytes,
+                threshold, "rewriting the storage, as it has grown"
+            );
+            let reply = Reply::ignored();
+            if mvcc.defragment.tell(Defragment { reply }).is_err() {
+                warn!("cannot begin to rewrite the storage");
+            }
+        }
         let heartbeat = config.raft.heartbeat_interval;
         let clock = start_clock(vec![
             (heartbeat.min(FINE_TICK * 2), raft.tick.clone()),
@@ -245,7 +292,10 @@ impl Node {
             (COARSE_TICK, members.tick.clone()),
         ])?;
 
+        let health = HealthReporter::new();
+        let stop_on_defragment = config.gates.enabled(Gate::StopGrpcServiceOnDefrag);
         let context = Arc::new(Context {
+            health: stop_on_defragment.then(|| health.clone()),
             cluster: identity.cluster,
             member: identity.member,
             version: config.reported_version,
@@ -266,7 +316,10 @@ impl Node {
                 propose: raft.propose,
                 read_index: raft.read_index,
                 transfer_leader: raft.transfer_leader,
-                read: reader::spawn_readers(&publications.views, config.storage.reader_threads as usize)?,
+                read: reader::spawn_readers(
+                    &publications.views,
+                    config.storage.reader_threads as usize,
+                )?,
                 keep_alive: lease.keep_alive,
                 time_to_live: lease.time_to_live,
                 list_leases: lease.list,
@@ -275,16 +328,25 @@ impl Node {
                 raise_alarm: members.raise_alarm,
             },
         });
-        let (health, health_server) = tonic_health::server::health_reporter();
         Ok(Self {
-            watch: rpc::watch::WatchService::new(&context, &watch.ports, config.raft.election_timeout),
+            watch: rpc::watch::WatchService::new(
+                &context,
+                &watch.ports,
+                config.raft.election_timeout,
+            ),
             context,
             health,
-            health_server: Some(health_server),
             joined: Some(joined),
             threads,
             // From the edge inwards: what still answers clients goes last.
-            stops: vec![watch.ports.stop, compactor.stop, lease.stop, members.stop, raft.stop, mvcc.stop],
+            stops: vec![
+                watch.ports.stop,
+                compactor.stop,
+                lease.stop,
+                members.stop,
+                raft.stop,
+                mvcc.stop,
+            ],
             _clock: clock,
         })
     }
@@ -308,7 +370,7 @@ impl Node {
             self.context.clone(),
             self.watch.clone(),
             rpc::lease::LeaseService::new(self.context.clone()),
-            self.health_server.clone(),
+            HealthServer::new(HealthService::from_health_reporter(self.health.clone())),
         )
     }
 
@@ -316,7 +378,9 @@ impl Node {
     pub async fn stop(self) {
         for stop in &self.stops {
             let (reply, stopped) = Reply::channel();
-            if stop.deliver(Stop { reply }).is_ok() && tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
+            if stop.deliver(Stop { reply }).is_ok()
+                && tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err()
+            {
                 warn!("an actor does not stop in time; what is acknowledged is on disk");
             }
         }
@@ -337,23 +401,27 @@ fn min_lease_ttl_s(election_ms: u64) -> i64 {
 /// Ticks each port at its interval, from one thread, until the returned sender is dropped.
 fn start_clock(mut ports: Vec<(Duration, Port<Tick>)>) -> io::Result<flume::Sender<()>> {
     let (keep_running, ended) = flume::bounded::<()>(0);
-    std::thread::Builder::new().name("clock".to_owned()).spawn(move || {
-        let start = Instant::now();
-        let mut next: Vec<Duration> = ports.iter().map(|_| Duration::ZERO).collect();
-        while matches!(
-            ended.recv_timeout(FINE_TICK),
-            Err(flume::RecvTimeoutError::Timeout)
-        ) {
-            let now = start.elapsed();
-            for ((interval, port), next) in ports.iter_mut().zip(&mut next) {
-                if now >= *next {
-                    *next = now + *interval;
-                    // A full port has a tick already; a closed one is stopping.
-                    let _coalesced = port.tell(Tick { now_ms: millis(now) });
+    std::thread::Builder::new()
+        .name("clock".to_owned())
+        .spawn(move || {
+            let start = Instant::now();
+            let mut next: Vec<Duration> = ports.iter().map(|_| Duration::ZERO).collect();
+            while matches!(
+                ended.recv_timeout(FINE_TICK),
+                Err(flume::RecvTimeoutError::Timeout)
+            ) {
+                let now = start.elapsed();
+                for ((interval, port), next) in ports.iter_mut().zip(&mut next) {
+                    if now >= *next {
+                        *next = now + *interval;
+                        // A full port has a tick already; a closed one is stopping.
+                        let _coalesced = port.tell(Tick {
+                            now_ms: millis(now),
+                        });
+                    }
                 }
             }
-        }
-    })?;
+        })?;
     Ok(keep_running)
 }
 
@@ -381,9 +449,10 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<(Log, Identity), Node
     if let Some(identity) = log.identity() {
         return Ok((log, identity));
     }
-    config
-        .cluster
-        .check_bootstrap(&config.member.name, &crate::config::cluster::system_resolver)?;
+    config.cluster.check_bootstrap(
+        &config.member.name,
+        &crate::config::cluster::system_resolver,
+    )?;
     let peer_urls = config.cluster.advertise_peer_urls.to_strings();
     let member = ids::member_id(&peer_urls, &config.cluster.token, None);
     let identity = Identity {
@@ -418,7 +487,9 @@ fn core_config(config: &Config, member: MemberId, applied: Index) -> CoreConfig 
         applied,
         heartbeat_ms: millis(config.raft.heartbeat_interval),
         election_ms: millis(config.raft.election_timeout),
-        incarnation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+        incarnation: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, millis),
         priority_requests: config.gates.enabled(Gate::PriorityRequest),
     }
 }

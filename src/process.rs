@@ -23,7 +23,12 @@ pub fn install_panic_hook() {
                 .map(|text| (*text).to_owned())
                 .or_else(|| info.payload().downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            tracing::error!(location, reason, "fatal: the process ends; restart recovers from disk");
+            tracing::error!(
+                fatal = true,
+                location,
+                reason,
+                "fatal: the process ends; restart recovers from disk"
+            );
             default(info);
             crate::logging::flush();
             std::process::abort();

@@ -44,8 +44,11 @@ static RECEIVED_BYTES: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 #[allow(clippy::expect_used)] // A constant name, registered once.
 static SENT_BYTES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to gRPC clients.")
-        .expect("registered once")
+    register_int_counter!(
+        "etcd_network_client_grpc_sent_bytes_total",
+        "Bytes sent to gRPC clients."
+    )
+    .expect("registered once")
 });
 
 /// Why the server does not serve (any more).
@@ -69,7 +72,9 @@ pub enum ServeError {
         reason: String,
     },
     /// Too few files.
-    #[error("the limit of open files is {limit}, and the server needs more than {RESERVED_FILES}: raise it (ulimit -n)")]
+    #[error(
+        "the limit of open files is {limit}, and the server needs more than {RESERVED_FILES}: raise it (ulimit -n)"
+    )]
     OpenFiles {
         /// The limit.
         limit: u64,
@@ -111,7 +116,9 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
         reuse_address: config.listen.reuse_address,
     };
     let bind = |urls: &crate::config::Urls| -> Result<Vec<(EtcdUrl, Listener)>, ServeError> {
-        urls.iter().map(|url| Ok((url.clone(), bind(url, sockets)?))).collect()
+        urls.iter()
+            .map(|url| Ok((url.clone(), bind(url, sockets)?)))
+            .collect()
     };
     let client = bind(&config.listen.client_urls)?;
     let client_http = bind(&config.listen.client_http_urls)?;
@@ -125,10 +132,19 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
     let (stop, stopped) = watch::channel(false);
     let options = ServeOptions {
         max_concurrent_streams: config.limits.max_concurrent_streams,
-        server_ping_interval: config.limits.keepalive.map_or(KEEPALIVE_INTERVAL, |k| k.interval),
-        server_ping_timeout: config.limits.keepalive.map_or(KEEPALIVE_TIMEOUT, |k| k.timeout),
+        server_ping_interval: config
+            .limits
+            .keepalive
+            .map_or(KEEPALIVE_INTERVAL, |k| k.interval),
+        server_ping_timeout: config
+            .limits
+            .keepalive
+            .map_or(KEEPALIVE_TIMEOUT, |k| k.timeout),
         keep_alive: KeepAlivePolicy {
-            min_interval: config.limits.keepalive_min_time.unwrap_or(KEEPALIVE_MIN_TIME),
+            min_interval: config
+                .limits
+                .keepalive_min_time
+                .unwrap_or(KEEPALIVE_MIN_TIME),
             received_bytes: RECEIVED_BYTES.clone(),
             sent_bytes: SENT_BYTES.clone(),
         },
@@ -139,7 +155,12 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
     let probes = App::http_only(Http::new(joined.clone(), Surface::Metrics, origins.clone()));
     for (url, listener) in metrics {
         info!(address = %url, "serving metrics");
-        served.spawn(listen::serve(listener, probes.clone(), options.clone(), stopped.clone()));
+        served.spawn(listen::serve(
+            listener,
+            probes.clone(),
+            options.clone(),
+            stopped.clone(),
+        ));
     }
 
     let mut node = Node::start(config, &data_dir)?;
@@ -155,15 +176,27 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
     };
     info!("ready to serve client requests");
     if !split {
-        warn!("gRPC and HTTP share the client listeners; --listen-client-http-urls would separate them");
+        warn!(
+            "gRPC and HTTP share the client listeners; --listen-client-http-urls would separate them"
+        );
     }
     for (url, listener) in client {
         info!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-        served.spawn(listen::serve(listener, app.clone(), options.clone(), stopped.clone()));
+        served.spawn(listen::serve(
+            listener,
+            app.clone(),
+            options.clone(),
+            stopped.clone(),
+        ));
     }
     for (url, listener) in client_http {
         info!(traffic = "http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-        served.spawn(listen::serve(listener, App::http_only(http.clone()), options.clone(), stopped.clone()));
+        served.spawn(listen::serve(
+            listener,
+            App::http_only(http.clone()),
+            options.clone(),
+            stopped.clone(),
+        ));
     }
 
     let signal = signal
@@ -235,7 +268,11 @@ impl hyper::service::Service<Request<Incoming>> for App {
         match (&self.grpc, &self.http) {
             (Some(grpc), _) if rpc::is_grpc(&request) => {
                 let answer = grpc.call(request);
-                Box::pin(async move { Ok(answer.await.map(|body| body.map_err(Into::into).boxed_unsync())) })
+                Box::pin(async move {
+                    Ok(answer
+                        .await
+                        .map(|body| body.map_err(Into::into).boxed_unsync()))
+                })
             }
             (_, Some(http)) => {
                 let http = http.clone();
@@ -250,7 +287,9 @@ impl hyper::service::Service<Request<Incoming>> for App {
 }
 
 fn grpc_only() -> Response<AppBody> {
-    let body = Full::new(bytes::Bytes::from_static(b"this listener serves gRPC only\n"));
+    let body = Full::new(bytes::Bytes::from_static(
+        b"this listener serves gRPC only\n",
+    ));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = http::StatusCode::NOT_FOUND;
     response

@@ -4,7 +4,8 @@ use super::{Body, json, text};
 use crate::rpc::Context;
 use http::{Response, StatusCode};
 use prometheus::{
-    IntCounter, IntCounterVec, IntGaugeVec, register_int_counter, register_int_counter_vec, register_int_gauge_vec,
+    IntCounter, IntCounterVec, IntGaugeVec, register_int_counter, register_int_counter_vec,
+    register_int_gauge_vec,
 };
 use rusd_proto::etcdserverpb as pb;
 use rusd_state::kv::range;
@@ -17,16 +18,22 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 
 #[allow(clippy::expect_used)] // Constant names.
 static HEALTH_SUCCESS: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("etcd_server_health_success", "Successful health checks.").expect("registered once")
+    register_int_counter!("etcd_server_health_success", "Successful health checks.")
+        .expect("registered once")
 });
 #[allow(clippy::expect_used)] // Constant names.
 static HEALTH_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("etcd_server_health_failures", "Failed health checks.").expect("registered once")
+    register_int_counter!("etcd_server_health_failures", "Failed health checks.")
+        .expect("registered once")
 });
 #[allow(clippy::expect_used)] // Constant names.
 static HEALTHCHECK: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("etcd_server_healthcheck", "The last result of each check.", &["type", "name"])
-        .expect("registered once")
+    register_int_gauge_vec!(
+        "etcd_server_healthcheck",
+        "The last result of each check.",
+        &["type", "name"]
+    )
+    .expect("registered once")
 });
 #[allow(clippy::expect_used)] // Constant names.
 static HEALTHCHECKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -87,7 +94,12 @@ pub async fn health(context: Option<&Context>, query: &Query) -> Response<Body> 
         Some(context) => unhealthy(context, query).await,
     };
     let healthy = reason.is_none();
-    if healthy { &*HEALTH_SUCCESS } else { &*HEALTH_FAILURES }.inc();
+    if healthy {
+        &*HEALTH_SUCCESS
+    } else {
+        &*HEALTH_FAILURES
+    }
+    .inc();
     let body = serde_json::json!({
         "health": if healthy { "true" } else { "false" },
         "reason": reason.unwrap_or_default(),
@@ -153,7 +165,9 @@ impl Check {
             }
             // A cluster of one member has no learner.
             Self::DataCorruption | Self::NonLearner => Ok(()),
-            Self::SerializableRead => serializable_read(context).map_err(|error| format!("range error: {error}")),
+            Self::SerializableRead => {
+                serializable_read(context).map_err(|error| format!("range error: {error}"))
+            }
             Self::LinearizableRead => linearizable_read(context)
                 .await
                 .map_err(|error| format!("range error: {error}")),
@@ -178,13 +192,21 @@ impl Probe {
             };
             if rest.is_empty() {
                 let single = false;
-                return Some(Self { kind, checks, single });
+                return Some(Self {
+                    kind,
+                    checks,
+                    single,
+                });
             }
             let name = rest.strip_prefix('/')?;
             let at = checks.iter().position(|check| check.name() == name)?;
             let checks = checks.get(at..=at)?;
             let single = true;
-            return Some(Self { kind, checks, single });
+            return Some(Self {
+                kind,
+                checks,
+                single,
+            });
         }
         None
     }
@@ -205,7 +227,9 @@ pub async fn probe(context: Option<&Context>, probe: Probe, query: &Query) -> Re
         HEALTHCHECK
             .with_label_values(&[probe.kind, name])
             .set(result.is_ok().into());
-        HEALTHCHECKS.with_label_values(&[probe.kind, name, status]).inc();
+        HEALTHCHECKS
+            .with_label_values(&[probe.kind, name, status])
+            .inc();
         let _infallible = match result {
             Ok(()) => writeln!(report, "[+]{name} ok"),
             Err(reason) => {
@@ -258,7 +282,10 @@ mod tests {
     fn p_12_each_check_has_a_path_of_its_own() {
         assert_eq!(Probe::at("/livez").map(|p| p.checks.len()), Some(1));
         assert_eq!(Probe::at("/readyz").map(|p| p.checks.len()), Some(4));
-        assert_eq!(Probe::at("/readyz/non_learner").map(|p| p.checks), Some(&[Check::NonLearner][..]));
+        assert_eq!(
+            Probe::at("/readyz/non_learner").map(|p| p.checks),
+            Some(&[Check::NonLearner][..])
+        );
         assert_eq!(Probe::at("/livez/non_learner"), None);
         assert_eq!(Probe::at("/readyzx"), None);
     }

@@ -9,7 +9,10 @@ use prometheus::{Encoder, TextEncoder};
 pub fn render() -> Response<Body> {
     let mut body = Vec::new();
     if let Err(error) = TextEncoder::new().encode(&prometheus::gather(), &mut body) {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the metrics: {error}\n"));
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot encode the metrics: {error}\n"),
+        );
     }
     let mut response = text(StatusCode::OK, body);
     response.headers_mut().insert(
@@ -21,6 +24,11 @@ pub fn render() -> Response<Body> {
 
 /// The command line, as Go programs publish it.
 pub fn vars() -> Response<Body> {
-    let cmdline: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    json(StatusCode::OK, serde_json::json!({ "cmdline": cmdline }).to_string())
+    let cmdline: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    json(
+        StatusCode::OK,
+        serde_json::json!({ "cmdline": cmdline }).to_string(),
+    )
 }

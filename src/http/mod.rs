@@ -44,7 +44,11 @@ pub struct Http {
 
 impl Http {
     /// Handlers for one kind of listener.
-    pub fn new(context: Arc<OnceLock<Arc<Context>>>, surface: Surface, origins: Arc<Origins>) -> Self {
+    pub fn new(
+        context: Arc<OnceLock<Arc<Context>>>,
+        surface: Surface,
+        origins: Arc<Origins>,
+    ) -> Self {
         Self {
             context,
             surface,
@@ -55,10 +59,14 @@ impl Http {
     /// Answers a request.
     pub async fn call<B>(&self, request: Request<B>) -> Response<Body> {
         if self.surface == Surface::Client && !self.host_allowed(&request) {
-            return text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n");
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "the host is not in --host-whitelist\n",
+            );
         }
         let origin = request.headers().get(http::header::ORIGIN).cloned();
-        let mut response = if request.method() == Method::OPTIONS && self.surface == Surface::Client {
+        let mut response = if request.method() == Method::OPTIONS && self.surface == Surface::Client
+        {
             text(StatusCode::OK, "")
         } else {
             self.route(&request).await
@@ -89,7 +97,9 @@ impl Http {
         };
         if request.method() != Method::GET {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            refusal
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET"));
             return refusal;
         }
         answer
@@ -99,8 +109,13 @@ impl Http {
         if self.origins.hosts == Allowed::All {
             return true;
         }
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.or(request.uri().authority().map(|a| a.as_str())).unwrap_or_default();
+        let host = request
+            .headers()
+            .get(HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = host
+            .or(request.uri().authority().map(|a| a.as_str()))
+            .unwrap_or_default();
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
             _ => host,
@@ -133,7 +148,9 @@ impl Http {
 
 /// P-10.
 fn version(context: Option<&Context>) -> Response<Body> {
-    let server = context.map(|context| context.version.to_string()).unwrap_or_default();
+    let server = context
+        .map(|context| context.version.to_string())
+        .unwrap_or_default();
     let decided = context.and_then(|context| context.published.load().cluster_version.clone());
     let body = serde_json::json!({
         "etcdserver": server,
@@ -143,7 +160,11 @@ fn version(context: Option<&Context>) -> Response<Body> {
     json(StatusCode::OK, body.to_string())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response

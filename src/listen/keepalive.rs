@@ -129,7 +129,10 @@ impl PingJudge {
     }
 
     fn pinged(&mut self, now: Instant) -> bool {
-        let since_last = self.last_ping.replace(now).map(|last| now.saturating_duration_since(last));
+        let since_last = self
+            .last_ping
+            .replace(now)
+            .map(|last| now.saturating_duration_since(last));
         if std::mem::take(&mut self.server_wrote) {
             self.strikes = 0;
             return false;
@@ -176,7 +179,9 @@ fn goaway(newest_stream: u32) -> Vec<u8> {
 #[derive(Debug)]
 enum Protocol {
     /// The first bytes may still become the HTTP/2 preface.
-    Undecided { matched: usize },
+    Undecided {
+        matched: usize,
+    },
     Http1,
     Http2,
 }
@@ -217,7 +222,9 @@ impl<I> PolicedIo<I> {
             } else if matched + common == PREFACE.len() {
                 Protocol::Http2
             } else {
-                Protocol::Undecided { matched: matched + common }
+                Protocol::Undecided {
+                    matched: matched + common,
+                }
             };
         }
         if !matches!(self.protocol, Protocol::Http2) || bytes.is_empty() {
@@ -236,7 +243,11 @@ impl<I> PolicedIo<I> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for PolicedIo<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
@@ -276,7 +287,11 @@ impl<I: AsyncWrite + Unpin> PolicedIo<I> {
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for PolicedIo<I> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
         this.wrote(std::iter::once(buf), written);
@@ -313,7 +328,11 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, stream: u32) -> FrameHeader {
-        FrameHeader { kind, flags, stream }
+        FrameHeader {
+            kind,
+            flags,
+            stream,
+        }
     }
 
     #[test]
@@ -341,7 +360,9 @@ mod tests {
     fn g_09_pings_without_a_stream_are_not_permitted() {
         let mut judge = PingJudge::new(Duration::from_secs(5));
         let start = Instant::now();
-        let ping = |judge: &mut PingJudge, s| judge.received(frame(PING, 0, 0), start + Duration::from_secs(s));
+        let ping = |judge: &mut PingJudge, s| {
+            judge.received(frame(PING, 0, 0), start + Duration::from_secs(s))
+        };
         assert!(!ping(&mut judge, 0));
         assert!(!ping(&mut judge, 60));
         assert!(!ping(&mut judge, 120));

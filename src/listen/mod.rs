@@ -33,7 +33,9 @@ const ACCEPT_BACKLOG: i32 = 4096;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Binding failed.
-    #[error("cannot listen on {address}: {source}; is another server running there? choose another --listen-client-urls")]
+    #[error(
+        "cannot listen on {address}: {source}; is another server running there? choose another --listen-client-urls"
+    )]
     Bind {
         /// The address, as configured.
         address: String,
@@ -96,7 +98,9 @@ impl Listener {
     /// The address it got, for logs.
     pub fn describe(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string()),
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|e| e.to_string(), |a| a.to_string()),
             Self::Unix(_, path) => path.display().to_string(),
         }
     }
@@ -164,8 +168,12 @@ pub struct ServeOptions {
 /// Accepts until `stop` turns true, then lets open requests finish.
 ///
 /// Returns once every connection of this listener is closed; the caller bounds how long it waits for that.
-pub async fn serve<S, B>(listener: Listener, service: S, options: ServeOptions, mut stop: watch::Receiver<bool>)
-where
+pub async fn serve<S, B>(
+    listener: Listener,
+    service: S,
+    options: ServeOptions,
+    mut stop: watch::Receiver<bool>,
+) where
     S: hyper::service::Service<
             http::Request<hyper::body::Incoming>,
             Response = http::Response<B>,
@@ -215,8 +223,12 @@ where
         tokio::spawn(async move {
             let _open = (permit, guard);
             match connection {
-                Connection::Tcp(io) => serve_connection(io, remote, builder, service, policy, stop).await,
-                Connection::Unix(io) => serve_connection(io, remote, builder, service, policy, stop).await,
+                Connection::Tcp(io) => {
+                    serve_connection(io, remote, builder, service, policy, stop).await
+                }
+                Connection::Unix(io) => {
+                    serve_connection(io, remote, builder, service, policy, stop).await
+                }
             }
         });
     }

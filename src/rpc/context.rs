@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Code, Status};
+use tonic_health::server::HealthReporter;
 
 /// Limits of requests (section 3 of the contract).
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub struct Context {
     /// Limits of requests.
     pub limits: Limits,
     /// Makes the header ids of proposals.
-    pub request_ids: RequestIds,
+    pub request_ids: Arc<RequestIds>,
     /// What Raft publishes.
     pub raft: Arc<RaftStatus>,
     /// The read views that the state machine publishes.
@@ -80,13 +81,17 @@ pub struct Context {
     pub applied: watch::Receiver<Index>,
     /// Members, alarms and the cluster version.
     pub published: Arc<ArcSwap<Published>>,
+    /// Says NOT_SERVING while the member defragments; only with the gate StopGRPCServiceOnDefrag (M-03).
+    pub health: Option<HealthReporter>,
     /// The actors.
     pub ports: Ports,
 }
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("member", &self.member).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("member", &self.member)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +142,10 @@ impl Context {
             return Ok(());
         }
         let (reply, pending) = Reply::channel();
-        self.ports.read_index.tell(ReadIndex { reply }).map_err(refused)?;
+        self.ports
+            .read_index
+            .tell(ReadIndex { reply })
+            .map_err(refused)?;
         let index = answered(pending).await?;
         let mut applied = self.applied.clone();
         let waited = tokio::time::timeout(

@@ -52,7 +52,10 @@ impl KvService {
 impl pb::kv_server::Kv for KvService {
     type RangeStreamStream = range_stream::Chunks;
 
-    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
         let request = request.into_inner();
         validate::range(&request).map_err(status)?;
         if !request.serializable {
@@ -61,16 +64,25 @@ impl pb::kv_server::Kv for KvService {
         self.read(request).await.map(Response::new)
     }
 
-    async fn range_stream(&self, request: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let request = request.into_inner();
         validate::range_stream(&request).map_err(status)?;
         if !request.serializable {
             self.context.linearize().await?;
         }
-        Ok(Response::new(range_stream::Chunks::start(self.context.clone(), request)))
+        Ok(Response::new(range_stream::Chunks::start(
+            self.context.clone(),
+            request,
+        )))
     }
 
-    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
         let request = request.into_inner();
         self.context.admit(quota::put_cost(&request))?;
         validate::put(&request).map_err(status)?;
@@ -106,7 +118,10 @@ impl pb::kv_server::Kv for KvService {
         }
     }
 
-    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
         self.context.admit(quota::txn_cost(&request))?;
         validate::txn(&request, self.context.limits.max_txn_ops).map_err(status)?;
@@ -114,7 +129,8 @@ impl pb::kv_server::Kv for KvService {
             if !txn::is_serializable(&request) {
                 self.context.linearize().await?;
             }
-            let mut response = txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
+            let mut response =
+                txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
             self.context.complete(&mut response.header);
             return Ok(Response::new(response));
         }

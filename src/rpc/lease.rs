@@ -49,11 +49,27 @@ fn choose_id() -> i64 {
     (id & i64::MAX).max(1)
 }
 
+/// Makes sure that the lease timer of this member is the one that counts (L-05): it leads, and has applied every
+/// lease granted before the call. Costs nothing while nobody else has a vote.
+async fn confirm_leadership(context: &Context) -> Result<(), Status> {
+    context.linearize().await.map_err(|error| {
+        if context.raft.leader() == Some(context.member) {
+            status(EtcdError::NotPrimary)
+        } else {
+            error
+        }
+    })
+}
+
 /// One renewal (L-04): 0 for a lease that does not exist (any more). The header is from before it.
 async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let header = context.header();
+    confirm_leadership(context).await?;
     let (reply, pending) = Reply::channel();
-    let renewal = KeepAlive { id: LeaseId(id), reply };
+    let renewal = KeepAlive {
+        id: LeaseId(id),
+        reply,
+    };
     context.ports.keep_alive.tell(renewal).map_err(refused)?;
     let ttl = answered(pending).await?;
     Ok(pb::LeaseKeepAliveResponse {
@@ -65,7 +81,8 @@ async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse,
 
 #[tonic::async_trait]
 impl pb::lease_server::Lease for LeaseService {
-    type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
 
     async fn lease_grant(
         &self,
@@ -136,6 +153,7 @@ impl pb::lease_server::Lease for LeaseService {
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let request = request.into_inner();
         let id = LeaseId(request.id);
+        confirm_leadership(&self.context).await?;
         let (reply, pending) = Reply::channel();
         self.context
             .ports
@@ -171,7 +189,10 @@ impl pb::lease_server::Lease for LeaseService {
         let leases = pending.await.map_err(|_| status(EtcdError::Stopped))?;
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(self.context.header()),
-            leases: leases.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect(),
+            leases: leases
+                .into_iter()
+                .map(|id| pb::LeaseStatus { id: id.0 })
+                .collect(),
         }))
     }
 }

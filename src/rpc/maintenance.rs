@@ -10,6 +10,7 @@ use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::{ApplyReply, EtcdError};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
 
 /// Handlers of `etcdserverpb.Maintenance`.
 #[derive(Debug)]
@@ -43,7 +44,11 @@ impl MaintenanceService {
         }
         for alarm in &self.context.published.load().alarms {
             let kind = pb::AlarmType::try_from(alarm.alarm).unwrap_or(pb::AlarmType::None);
-            errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, kind.as_str_name()));
+            errors.push(format!(
+                "memberID:{} alarm:{} ",
+                alarm.member_id,
+                kind.as_str_name()
+            ));
         }
         errors
     }
@@ -53,7 +58,10 @@ impl MaintenanceService {
 impl pb::maintenance_server::Maintenance for MaintenanceService {
     type SnapshotStream = tokio_stream::Empty<Result<pb::SnapshotResponse, Status>>;
 
-    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+    async fn alarm(
+        &self,
+        request: Request<pb::AlarmRequest>,
+    ) -> Result<Response<pb::AlarmResponse>, Status> {
         let request = InternalRaftRequest {
             alarm: Some(request.into_inner()),
             ..InternalRaftRequest::default()
@@ -67,7 +75,10 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         }
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         let context = &self.context;
         let sizes = context.views.peek().sizes();
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -98,12 +109,25 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
             .defragment
             .tell(Defragment { reply })
             .map_err(refused)?;
-        answered(pending).await?;
+        let health = self.context.health.as_ref();
+        if let Some(health) = health {
+            health
+                .set_service_status("", ServingStatus::NotServing)
+                .await;
+        }
+        let defragmented = answered(pending).await;
+        if let Some(health) = health {
+            health.set_service_status("", ServingStatus::Serving).await;
+        }
+        defragmented?;
         // This response has no header (G-02).
         Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(
+        &self,
+        _: Request<pb::HashRequest>,
+    ) -> Result<Response<pb::HashResponse>, Status> {
         // etcd hashes its whole database file here, for its tests. Ours covers what members agree on: the keys.
         let response = self.hash_at(0).await?;
         Ok(Response::new(pb::HashResponse {
@@ -112,11 +136,19 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         }))
     }
 
-    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        self.hash_at(request.into_inner().revision).await.map(Response::new)
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.hash_at(request.into_inner().revision)
+            .await
+            .map(Response::new)
     }
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
         Err(status(EtcdError::Unimplemented(
             "Snapshot is not available in this version of rusd: stop the server and copy its data directory".to_owned(),
         )))

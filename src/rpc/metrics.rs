@@ -2,12 +2,12 @@
 
 use http::Response;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, register_histogram_vec,
-    register_int_counter_vec,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    register_histogram_vec, register_int_counter_vec,
 };
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tonic::body::Body;
 
@@ -128,17 +128,31 @@ const METHOD_LABELS: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
 
 #[allow(clippy::expect_used)] // Fails only for a name that is misspelt or registered twice: constants here.
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register_int_counter_vec!(Opts::new(name, help), labels).expect("a valid metric, registered once")
+    register_int_counter_vec!(Opts::new(name, help), labels)
+        .expect("a valid metric, registered once")
 }
 
 static STARTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    counters("grpc_server_started_total", "Calls started on the server.", &METHOD_LABELS)
+    counters(
+        "grpc_server_started_total",
+        "Calls started on the server.",
+        &METHOD_LABELS,
+    )
 });
 static RECEIVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    counters("grpc_server_msg_received_total", "Messages received from clients.", &METHOD_LABELS)
+    counters(
+        "grpc_server_msg_received_total",
+        "Messages received from clients.",
+        &METHOD_LABELS,
+    )
 });
-static SENT: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counters("grpc_server_msg_sent_total", "Messages sent to clients.", &METHOD_LABELS));
+static SENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counters(
+        "grpc_server_msg_sent_total",
+        "Messages sent to clients.",
+        &METHOD_LABELS,
+    )
+});
 static HANDLED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counters(
         "grpc_server_handled_total",
@@ -156,7 +170,10 @@ static CLIENT_REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 #[allow(clippy::expect_used)] // As in `counters`.
 static HANDLING_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     register_histogram_vec!(
-        HistogramOpts::new("grpc_server_handling_seconds", "Time until the server has answered a call."),
+        HistogramOpts::new(
+            "grpc_server_handling_seconds",
+            "Time until the server has answered a call."
+        ),
         &METHOD_LABELS
     )
     .expect("a valid metric, registered once")
@@ -351,8 +368,11 @@ impl http_body::Body for Observed {
         if let std::task::Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(trailers) = frame.trailers_ref()
         {
-            let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok());
-            self.end.ended(code.and_then(|code| code.parse().ok()).unwrap_or(UNKNOWN));
+            let code = trailers
+                .get("grpc-status")
+                .and_then(|code| code.to_str().ok());
+            self.end
+                .ended(code.and_then(|code| code.parse().ok()).unwrap_or(UNKNOWN));
         }
         polled
     }

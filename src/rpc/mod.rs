@@ -20,8 +20,8 @@ use hyper::body::Incoming;
 use metrics::{CallMetrics, CallType, Method};
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -80,7 +80,10 @@ impl Grpc {
             watch: server!(WatchServer, watch),
             lease: server!(LeaseServer, lease),
             cluster: server!(ClusterServer, cluster::ClusterService::new(context.clone())),
-            maintenance: server!(MaintenanceServer, maintenance::MaintenanceService::new(context.clone())),
+            maintenance: server!(
+                MaintenanceServer,
+                maintenance::MaintenanceService::new(context.clone())
+            ),
             auth: server!(AuthServer, auth::AuthService::new(context.clone())),
             others,
             context,
@@ -105,7 +108,9 @@ impl Grpc {
                 Some(timeout) if method.kind == CallType::Unary => {
                     match tokio::time::timeout(timeout, response).await {
                         Ok(response) => response,
-                        Err(_) => Ok(Status::deadline_exceeded("context deadline exceeded").into_http()),
+                        Err(_) => {
+                            Ok(Status::deadline_exceeded("context deadline exceeded").into_http())
+                        }
                     }
                 }
                 Some(_) => response.await,
@@ -131,7 +136,11 @@ impl Grpc {
     /// Calls that etcd's dashboards do not count: health, reflection, and what does not exist.
     fn call_uncounted(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
-        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let service = path
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
         let other = self.others.iter().find(|(name, _)| *name == service);
         let answer = match other {
             Some((_, other)) => boxed(other.clone().oneshot(request)),
@@ -142,7 +151,9 @@ impl Grpc {
                 } else {
                     format!("unknown service {service}")
                 };
-                boxed(std::future::ready(Ok(Status::unimplemented(text).into_http())))
+                boxed(std::future::ready(Ok(
+                    Status::unimplemented(text).into_http()
+                )))
             }
         };
         Box::pin(async move {
@@ -151,7 +162,11 @@ impl Grpc {
         })
     }
 
-    fn check_metadata(&self, request: &Request<Incoming>, method: &'static Method) -> Result<(), EtcdError> {
+    fn check_metadata(
+        &self,
+        request: &Request<Incoming>,
+        method: &'static Method,
+    ) -> Result<(), EtcdError> {
         let headers = request.headers();
         let api_version = match headers.get("client-api-version") {
             None => "unknown",
@@ -159,7 +174,9 @@ impl Grpc {
                 .map_err(|_| EtcdError::InvalidClientApiVersion)?,
         };
         metrics::count_client_request(method, api_version);
-        let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        let requires_leader = headers
+            .get("hasleader")
+            .is_some_and(|value| value == "true");
         if requires_leader && self.context.raft.leader().is_none() {
             return Err(EtcdError::NoLeader);
         }
@@ -177,7 +194,10 @@ fn reflection() -> Result<[(&'static str, OtherService); 2], tonic_reflection::s
     let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
     Ok([
         ("grpc.reflection.v1.ServerReflection", OtherService::new(v1)),
-        ("grpc.reflection.v1alpha.ServerReflection", OtherService::new(v1alpha)),
+        (
+            "grpc.reflection.v1alpha.ServerReflection",
+            OtherService::new(v1alpha),
+        ),
     ])
 }
 
@@ -211,21 +231,32 @@ fn deadline<B>(request: &Request<B>) -> Option<Duration> {
 fn as_grpc_go_says(mut response: Response<Body>) -> Response<Body> {
     const OUT_OF_RANGE: &str = "11";
     let headers = response.headers_mut();
-    if headers.get("grpc-status").is_none_or(|code| code != OUT_OF_RANGE) {
+    if headers
+        .get("grpc-status")
+        .is_none_or(|code| code != OUT_OF_RANGE)
+    {
         return response;
     }
     let Some(text) = headers.get("grpc-message").and_then(|m| m.to_str().ok()) else {
         return response;
     };
-    if !text.contains("message%20length%20too%20large") && !text.contains("message length too large") {
+    if !text.contains("message%20length%20too%20large")
+        && !text.contains("message length too large")
+    {
         return response;
     }
     let mut numbers = text
         .split(|c: char| !c.is_ascii_digit())
         .filter(|part| part.len() > 2)
         .map(str::to_owned);
-    let (found, limit) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")).into_http()
+    let (found, limit) = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({found} vs. {limit})"
+    ))
+    .into_http()
 }
 
 fn warn_if_slow(method: &'static Method, call: &CallMetrics, slow_after: Duration) {
@@ -241,7 +272,11 @@ fn warn_if_slow(method: &'static Method, call: &CallMetrics, slow_after: Duratio
             "request took too long"
         );
     } else {
-        debug!(method = method.path, took_us = took.as_micros() as u64, "request served");
+        debug!(
+            method = method.path,
+            took_us = took.as_micros() as u64,
+            "request served"
+        );
     }
 }
 
@@ -260,7 +295,10 @@ mod tests {
     use super::*;
 
     fn with_timeout(value: &str) -> Option<Duration> {
-        let request = Request::builder().header("grpc-timeout", value).body(()).ok()?;
+        let request = Request::builder()
+            .header("grpc-timeout", value)
+            .body(())
+            .ok()?;
         deadline(&request)
     }
 
@@ -268,7 +306,10 @@ mod tests {
     fn g_13_deadlines_are_read_in_every_unit() {
         assert_eq!(with_timeout("5S"), Some(Duration::from_secs(5)));
         assert_eq!(with_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(with_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            with_timeout("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
         assert_eq!(with_timeout("7n"), Some(Duration::from_nanos(7)));
         for bad in ["", "S", "5", "5x", "-1S", "123456789S", "5\u{e9}"] {
             assert_eq!(with_timeout(bad), None, "{bad:?}");
