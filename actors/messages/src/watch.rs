@@ -1,10 +1,14 @@
-//! What the watch hub receives, and the events it passes on.
+//! What the watch hub receives, and what it says to the streams.
+
+pub mod response;
+pub mod sink;
+
+pub use response::{Content, Events, Response, WatchRefusal};
+pub use sink::{Credits, Sink, SinkLimits, SinkReader, sink};
 
 use bytes::Bytes;
 use rusd_proto::etcdserverpb as pb;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::mpsc;
 
 /// A gRPC watch stream of this process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,8 +23,8 @@ pub struct Event {
     pub deleted: bool,
     /// The marshalled `mvccpb.Event`, without `prev_kv`.
     pub encoded: Bytes,
-    /// The marshalled `mvccpb.Event` with `prev_kv`; None if nobody asked for it, or the change created
-    /// the key, or the previous record is compacted away: then `encoded` stands for both.
+    /// The marshalled `mvccpb.Event` with `prev_kv`; None if the change created the key or the previous
+    /// record is compacted away (then `encoded` stands for both), or if it was not looked up.
     pub encoded_with_previous: Option<Bytes>,
 }
 
@@ -29,6 +33,9 @@ pub struct Event {
 pub struct Revision {
     /// The revision.
     pub revision: i64,
+    /// Whether previous records were looked up for all of its events. If not, nothing follows from an
+    /// event without one, and a watcher that wants them has to take the revision from history.
+    pub with_previous: bool,
     /// Its events; never empty.
     pub events: Arc<[Event]>,
 }
@@ -52,6 +59,15 @@ pub struct Lagged {
 pub struct Compacted {
     /// The new compacted revision.
     pub revision: i64,
+}
+
+/// The store was replaced by a snapshot: watchers go on from history at the new revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The revision of the new state.
+    pub revision: i64,
+    /// Its compacted revision.
+    pub compacted_revision: i64,
 }
 
 /// A page of history, in answer to [`crate::reader::History`].
@@ -82,93 +98,35 @@ pub enum HistoryError {
     },
 }
 
-/// The hub's side of a stream: a bounded queue that the gRPC stream drains.
-#[derive(Clone, Debug)]
-pub struct Sink {
-    responses: mpsc::Sender<pb::WatchResponse>,
-    starved: Arc<AtomicBool>,
-}
-
-/// The gRPC stream's side: yields responses, and tells when a hub that found it full may go on.
-#[derive(Debug)]
-pub struct SinkReader {
-    responses: mpsc::Receiver<pb::WatchResponse>,
-    starved: Arc<AtomicBool>,
-}
-
-/// A stream's queue of at most `capacity` responses.
-pub fn sink(capacity: usize) -> (Sink, SinkReader) {
-    let (sender, receiver) = mpsc::channel(capacity);
-    let starved = Arc::new(AtomicBool::new(false));
-    (
-        Sink {
-            responses: sender,
-            starved: starved.clone(),
-        },
-        SinkReader {
-            responses: receiver,
-            starved,
-        },
-    )
-}
-
-/// Why a sink did not take a response.
-#[derive(Debug)]
-pub enum SinkRefused {
-    /// It is full; a [`SinkReady`] follows once it has been drained.
-    Full(pb::WatchResponse),
-    /// The stream has ended.
-    Closed,
-}
-
-impl Sink {
-    /// Queues a response.
-    pub fn push(&self, response: pb::WatchResponse) -> Result<(), SinkRefused> {
-        // Twice: the reader may drain the queue between the first refusal and the mark.
-        let response = match self.responses.try_send(response) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SinkRefused::Closed),
-            Err(mpsc::error::TrySendError::Full(response)) => response,
-        };
-        self.starved.store(true, Ordering::SeqCst);
-        match self.responses.try_send(response) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(SinkRefused::Closed),
-            Err(mpsc::error::TrySendError::Full(response)) => Err(SinkRefused::Full(response)),
-        }
-    }
-
-    /// Responses it would take now.
-    pub fn room(&self) -> usize {
-        self.responses.capacity()
-    }
-}
-
-impl SinkReader {
-    /// The next response; None when the hub has let go of the stream. The flag says that the hub waits
-    /// for a [`SinkReady`] and that the queue is at most half full again.
-    pub async fn next(&mut self) -> Option<(pb::WatchResponse, bool)> {
-        let response = self.responses.recv().await?;
-        let drained = self.responses.len() * 2 <= self.responses.max_capacity();
-        let wake_hub = drained && self.starved.swap(false, Ordering::SeqCst);
-        Some((response, wake_hub))
-    }
-}
-
 /// A gRPC watch stream has opened.
 #[derive(Debug)]
 pub struct OpenStream {
     /// Its id.
     pub stream: StreamId,
-    /// Where its responses go. The header's revision is the hub's; the server fills in the rest.
+    /// Where its responses go.
     pub sink: Sink,
+}
+
+/// What the newest read view said when a request was taken. The hub may be a few messages behind it, and
+/// a client must not see the past of what it already knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The current revision.
+    pub revision: i64,
+    /// The compacted revision.
+    pub compacted_revision: i64,
 }
 
 /// A request on a stream.
 #[derive(Debug)]
 pub enum StreamRequest {
     /// Start a watch.
-    Create(pb::WatchCreateRequest),
+    Create {
+        /// What to watch, and how.
+        request: pb::WatchCreateRequest,
+        /// What the store said meanwhile.
+        seen: Seen,
+    },
     /// End a watch.
     Cancel {
         /// Its id.
@@ -178,7 +136,8 @@ pub enum StreamRequest {
     Progress,
 }
 
-/// A request of a client, on the stream it came on.
+/// A request of a client, on the stream it came on. Its sender holds a credit of the stream's
+/// [`Credits`], which bounds how many there are.
 #[derive(Debug)]
 pub struct FromStream {
     /// The stream.
@@ -187,7 +146,7 @@ pub struct FromStream {
     pub request: StreamRequest,
 }
 
-/// The stream's queue, found full before, has been drained.
+/// The stream's queue, found full before, has been drained. At most one per stream is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkReady {
     /// The stream.
