@@ -1,0 +1,92 @@
+//! One stream and its watches.
+
+use crate::watcher::State;
+use rusd_messages::watch::{Content, Response, Sink};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The `watch_id` of responses that belong to no watch.
+pub const NO_WATCH: i64 = -1;
+
+/// A gRPC stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Where its responses go.
+    pub sink: Sink,
+    /// Its watchers by watch id.
+    pub watchers: BTreeMap<i64, u32>,
+    /// The next id that the server picks, unless it is taken.
+    next_id: i64,
+    /// Watchers to be fed from the ring, in turn.
+    pub recent: VecDeque<u32>,
+    /// Watchers to be fed from history, in turn.
+    pub old: VecDeque<u32>,
+    /// Its sink was found full; the stream says when it has room.
+    pub blocked: bool,
+    /// It is in the hub's queue of streams with watchers to feed.
+    pub ready: bool,
+    /// The page at hand has not been offered to its old watchers.
+    pub page_is_news: bool,
+    /// It is in the hub's list of streams with something on the tray.
+    pub dirty: bool,
+    /// How many of its watches are told their progress.
+    pub progress_watchers: usize,
+    /// When they are told next.
+    pub progress_at_ms: u64,
+    /// How often, the jitter included.
+    pub progress_every_ms: u64,
+}
+
+impl Stream {
+    /// A stream without watches.
+    pub fn new(sink: Sink, now_ms: u64, progress_every_ms: u64) -> Self {
+        Self {
+            sink,
+            watchers: BTreeMap::new(),
+            next_id: 0,
+            recent: VecDeque::new(),
+            old: VecDeque::new(),
+            blocked: false,
+            ready: false,
+            page_is_news: false,
+            dirty: false,
+            progress_watchers: 0,
+            progress_at_ms: now_ms.saturating_add(progress_every_ms),
+            progress_every_ms,
+        }
+    }
+
+    /// The id of a new watch: the one asked for, or the next free one for 0; None if it is taken (W-03).
+    pub fn assign_id(&mut self, asked: i64) -> Option<i64> {
+        if asked != 0 {
+            return (!self.watchers.contains_key(&asked)).then_some(asked);
+        }
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        Some(id)
+    }
+
+    /// The queue of its watchers in an unsynced state.
+    pub fn queue(&mut self, state: State) -> &mut VecDeque<u32> {
+        match state {
+            State::Old => &mut self.old,
+            State::Recent | State::Synced => &mut self.recent,
+        }
+    }
+
+    /// Whether all its watchers follow live events.
+    pub fn is_synced(&self) -> bool {
+        self.recent.is_empty() && self.old.is_empty()
+    }
+
+    /// A response that is not events, taken whether or not there is room.
+    pub fn say(&mut self, watch_id: i64, revision: i64, content: Content) {
+        self.sink.insist(Response {
+            watch_id,
+            revision,
+            content,
+        });
+    }
+}
