@@ -4,6 +4,8 @@
 //! a batch is sealed, published and handed to the engine as the server does, the engine's own work left out.
 //! Run with `cargo bench -p rusd-storage --bench mvcc`.
 
+#![allow(clippy::expect_used)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

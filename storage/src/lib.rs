@@ -22,6 +22,8 @@ pub mod mvcc;
 pub mod record;
 pub mod revision;
 
+pub use backend::{Backend, BackendConfig};
+pub use compactor::{CompactionMode, Compactor};
 pub use error::{StorageError, StorageResult};
 pub use index::{KeyIndex, KeyMeta};
 pub use key_range::KeyRange;

@@ -21,8 +21,7 @@
 //!
 //! Files: `txn` writes, `read` and `view` read, `ring` is the recent past, `history` and `hash` page through all of
 //! it, `compaction` and `pins` take things away, `shared` is what writer and readers hold in common, `meta` what is
-//! noted about the store itself, `rewrite` copies it into another engine while it goes on, and `embedded` is the store
-//! without a server.
+//! noted about the store itself, and `embedded` is the store without a server.
 
 mod compaction;
 mod embedded;
@@ -31,7 +30,6 @@ mod history;
 mod meta;
 mod pins;
 mod read;
-pub mod rewrite;
 mod ring;
 mod shared;
 mod txn;
@@ -45,6 +43,9 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 pub use compaction::CompactStep;
+pub use embedded::{
+    Compare, CompareResult, CompareTarget, RangeResult, TxnOp, TxnOpResult, TxnResult,
+};
 pub use hash::HashKv;
 pub use history::HistoryPage;
 pub use pins::ReadGuard;

@@ -1,6 +1,8 @@
 //! The store against a model of etcd's semantics: random transactions, compactions, paced removal, publications,
 //! pins, writes to the engine and restarts from it, with everything a reader can ask compared at every revision.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod model;
 
 use std::ops::ControlFlow;
