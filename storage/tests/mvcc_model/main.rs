@@ -25,7 +25,8 @@ enum Step {
     },
     /// Compacts at this many per mille of the way from the compacted revision to one beyond the current.
     Compact(u16),
-    CompactStep(usize),
+    /// Physical compaction, so many records of it.
+    Remove(usize),
     Publish,
     Seal,
     /// Takes what is sealed; it is written by the next `Write`.
@@ -74,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => txn,
         3 => (0u16..1100).prop_map(Step::Compact),
-        5 => (1usize..12).prop_map(Step::CompactStep),
+        5 => (1usize..12).prop_map(Step::Remove),
         5 => Just(Step::Publish),
         5 => Just(Step::Seal),
         2 => Just(Step::Take),
@@ -134,7 +135,7 @@ impl Pair {
                     self.model.compact(revision);
                 }
             }
-            Step::CompactStep(max) => {
+            Step::Remove(max) => {
                 let before = self.store.sizes().records;
                 let step = self.store.compact_step(max).unwrap();
                 assert!(step.removed <= max);

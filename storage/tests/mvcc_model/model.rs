@@ -25,7 +25,6 @@ pub struct Stored {
     pub tombstone: bool,
     pub stored: Vec<u8>,
     pub event: Vec<u8>,
-    pub previous: Option<Revision>,
 }
 
 impl Stored {
@@ -186,7 +185,6 @@ impl Model {
             tombstone,
             stored,
             event,
-            previous,
         };
         self.retained.insert(revision, stored.clone());
         self.histories
