@@ -25,9 +25,9 @@ import (
 // The tests of this file use the official client and its recipes, as
 // applications do.
 
-// TestClientErrors_E05 checks that the client recognises the errors it has
+// TestClientErrors_E02_E05_K14_G13 checks that the client recognises the errors it has
 // names for.
-func TestClientErrors_E05(t *testing.T) {
+func TestClientErrors_E02_E05_K14_G13(t *testing.T) {
 	both(t, func(ctx context.Context, _ *harness.Side, c *clientv3.Client, l *transcript) error {
 		_, err := c.Put(ctx, "", "x")
 		l.add("empty key: %v", errors.Is(err, rpctypes.ErrEmptyKey))
@@ -616,10 +616,10 @@ func TestKubernetesPagingUnderWrites_K04_K05(t *testing.T) {
 	})
 }
 
-// TestKubernetesWatchCache_K08_K09 keeps a copy of a range by list and watch
+// TestKubernetesWatchCache_K08_K09_K20 keeps a copy of a range by list and watch
 // while others write, and asks for progress all the while, as a watch cache
 // does: at every progress the copy equals a read at that revision.
-func TestKubernetesWatchCache_K08_K09(t *testing.T) {
+func TestKubernetesWatchCache_K08_K09_K20(t *testing.T) {
 	both(t, func(ctx context.Context, _ *harness.Side, c *clientv3.Client, l *transcript) error {
 		cached := map[string]string{}
 		list, err := c.Get(ctx, "/registry/", clientv3.WithPrefix())

@@ -190,9 +190,9 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestLife_PR04_PR05_PR06_PR11 follows one process from start to end: log
+// TestLife_PR04_PR05_PR06_PR11_O17_O18 follows one process from start to end: log
 // lines, the data directory, a second process on it, SIGTERM.
-func TestLife_PR04_PR05_PR06_PR11_O17(t *testing.T) {
+func TestLife_PR04_PR05_PR06_PR11_O17_O18(t *testing.T) {
 	t.Parallel()
 	for label, bin := range programs() {
 		t.Run(label, func(t *testing.T) {
@@ -310,8 +310,8 @@ func checkLog(t *testing.T, label string, srv *harness.Server) {
 	}
 }
 
-// TestSigint_PR06 ends the servers by SIGINT and compares how they end.
-func TestSignals_PR06(t *testing.T) {
+// TestSignals_PR03_PR06 ends the servers by SIGINT and compares how they end.
+func TestSignals_PR03_PR06(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		how := map[string]string{}
