@@ -40,6 +40,7 @@ mod intervals;
 pub mod limits;
 mod matching;
 pub mod metrics;
+mod placement;
 mod range;
 mod requests;
 mod ring;
