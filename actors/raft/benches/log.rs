@@ -198,30 +198,21 @@ fn actor(criterion: &mut Criterion) {
     group
         .measurement_time(Duration::from_secs(4))
         .sample_size(10);
-    for (name, inline_entries_max) in [
-        ("thread", 0),
-        ("adaptive", rusd_raft::limits::INLINE_ENTRIES_MAX),
-        ("inline", 1 << 20),
-    ] {
-        for callers in [1u64, 4, 16, 64, 256] {
-            group.bench_function(BenchmarkId::new(name, callers), |bencher| {
-                bencher
-                    .iter_custom(|iterations| closed_loop(callers, iterations, inline_entries_max));
-            });
-        }
+    for callers in [1u64, 16, 64, 256, 1000] {
+        group.bench_function(BenchmarkId::from_parameter(callers), |bencher| {
+            bencher.iter_custom(|iterations| closed_loop(callers, iterations));
+        });
     }
     group.finish();
 }
 
-fn closed_loop(callers: u64, iterations: u64, inline_entries_max: usize) -> Duration {
+fn closed_loop(callers: u64, iterations: u64) -> Duration {
     let dir = tempfile::tempdir().unwrap();
     let log = new_log(dir.path());
     let writer = log.writer();
     let arbiter = Arbiter::new();
     let (apply, applies) = Port::<Apply>::to_thread("bench_apply", 1 << 20);
-    let started =
-        rusd_raft::actor::start_with(&arbiter.handle(), new_core(log), writer, inline_entries_max)
-            .unwrap();
+    let started = rusd_raft::start(&arbiter.handle(), new_core(log), writer).unwrap();
     let ports = started.connect(RaftLinks {
         apply,
         role_changed: Vec::new(),

@@ -66,11 +66,8 @@ pub const DRIVE_INPUTS_MAX: usize = 256;
 /// As [`DRIVE_INPUTS_MAX`], in bytes.
 pub const DRIVE_BYTES_MAX: usize = 1 << 20;
 
-/// A batch of at most this many entries, with nothing else in flight, is written by the Raft thread itself.
-pub const INLINE_ENTRIES_MAX: usize = 4;
-
-/// As [`INLINE_ENTRIES_MAX`], in bytes.
-pub const INLINE_BYTES_MAX: usize = 64 << 10;
+/// A batch of at most this many bytes is written by the Raft thread of a sole voter itself.
+pub const INLINE_BYTES_MAX: usize = 1 << 20;
 
 /// Largest message of entries to another member (O-08).
 pub const MESSAGE_BYTES_MAX: u64 = 1 << 20;

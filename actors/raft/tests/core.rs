@@ -65,7 +65,7 @@ impl Disk {
         );
         self.vote = append.vote.unwrap_or(self.vote);
         if let Some(conf) = &append.conf {
-            self.conf = conf.clone();
+            self.conf = Conf::clone(conf);
         }
         if let Some(truncated) = append.truncate {
             self.truncated = truncated;

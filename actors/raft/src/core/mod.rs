@@ -6,7 +6,7 @@
 //!
 //! # The host's duties
 //!
-//! For each ready of raft-rs, in this order ([`Core::handle_ready`]):
+//! For each ready of raft-rs, in this order (`drive.rs`):
 //!
 //! 1. *Persist*: entries enter the tail, where raft-rs reads them, and together with the vote the append batch that
 //!    is collecting. One batch is in flight at a time; the next one leaves when it is answered. A ready that only moves the
@@ -29,50 +29,28 @@
 //! would gain from seeing them earlier.
 
 mod applying;
+mod config;
+mod drive;
 mod membership;
 mod proposals;
 mod reads;
 
 use crate::limits;
-use crate::log::tail::size_of;
 use crate::log::{Append, LogTail, Truncated, Vote};
 use crate::metrics;
 use applying::Applying;
 use membership::Membership;
 use proposals::Proposals;
 use raft::eraftpb::{Message, MessageType};
-use raft::{Config, INVALID_ID, RawNode, StateRole, Storage};
+use raft::{RawNode, StateRole, Storage};
 use reads::Reads;
 use rusd_messages::mvcc::Apply;
 use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
-use rusd_messages::{Index, MemberId, RaftStatus, Reply, Role, RoleChanged, Term};
+use rusd_messages::{Index, MemberId, RaftStatus, Reply, RoleChanged, Term};
 use rusd_proto::EtcdError;
 use std::sync::Arc;
-use thiserror::Error;
 
-/// Settings of the core.
-#[derive(Clone, Debug)]
-pub struct CoreConfig {
-    /// This member.
-    pub member: MemberId,
-    /// The index through which the engine has applied the log. 0 for a new one.
-    pub applied: Index,
-    /// `--heartbeat-interval`.
-    pub heartbeat_ms: u64,
-    /// `--election-timeout`.
-    pub election_ms: u64,
-    /// Makes contexts of this start differ from those of an earlier one: its wall-clock time will do.
-    pub incarnation: u64,
-    /// The feature gate `PriorityRequest`: lease revocations get twice the gap of G-11.
-    pub priority_requests: bool,
-}
-
-impl CoreConfig {
-    /// `ReqTimeout` of the contract: how long a proposal or a read waits.
-    pub fn request_timeout_ms(&self) -> u64 {
-        5_000 + 2 * self.election_ms
-    }
-}
+pub use config::{CoreConfig, StartError};
 
 /// What the shell is to do.
 #[derive(Debug)]
@@ -87,41 +65,6 @@ pub enum Effect {
     RoleChanged(RoleChanged),
     /// Everything is written: close the log, then answer.
     Stopped(Reply<()>),
-}
-
-/// Why a member cannot go on from what is on its disk.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The engine has applied what the log does not have.
-    #[error(
-        "the store has applied entry {applied} of the log, but the log ends at entry {last}: acknowledged writes are \
-         lost, so this member refuses to start. Was its directory replaced or restored from an older copy? Put the log \
-         that belongs to the store back, or start from a snapshot (`rusdutl snapshot restore`) in an empty data directory"
-    )]
-    LostEntries {
-        /// What the engine has applied.
-        applied: u64,
-        /// Where the log ends.
-        last: u64,
-    },
-    /// The log no longer has what the engine has yet to apply.
-    #[error(
-        "the store has applied entry {applied} of the log, but the log begins only after entry {truncated}: the store is \
-         older than the log, so this member refuses to start. Put the store that belongs to the log back, or start from a \
-         snapshot (`rusdutl snapshot restore`) in an empty data directory"
-    )]
-    StoreTooOld {
-        /// What the engine has applied.
-        applied: u64,
-        /// The last entry that the log no longer has.
-        truncated: u64,
-    },
-    /// The log has not been set up.
-    #[error("the log has no members: it has not been set up")]
-    NotBootstrapped,
-    /// raft-rs objects.
-    #[error("the log and the configuration do not fit together: {0}")]
-    Raft(#[from] raft::Error),
 }
 
 /// What raft-rs showed in the last ready, to see whether there is anything besides committed entries.
@@ -211,7 +154,7 @@ impl Core {
         let changes = membership::changes_beyond_conf(&tail)?;
         let mut membership = Membership::new(config.member, tail.conf().clone());
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let mut node = RawNode::new(&raft_config(&config), tail, &logger)?;
+        let mut node = RawNode::new(&config::raft_config(&config), tail, &logger)?;
         // Applied by the engine, but lost before the configuration was written.
         let (settled, ahead): (Vec<_>, Vec<_>) = changes
             .into_iter()
@@ -257,8 +200,6 @@ impl Core {
             stopped: None,
         })
     }
-
-    // ---- Inputs ----
 
     /// Takes a proposal of this member, or answers why not.
     pub fn propose(&mut self, proposal: Propose) {
@@ -427,7 +368,7 @@ impl Core {
             }
         });
         self.membership.settle(index.0, state);
-        self.collecting.conf = Some(self.membership.conf().clone());
+        self.collecting.conf = Some(Box::new(self.membership.conf().clone()));
         self.collecting.must_sync = true;
         self.collecting.ready = self.newest_ready;
         self.advance_applied();
@@ -491,35 +432,6 @@ impl Core {
         self.status.set_reads_are_local(false);
     }
 
-    // ---- Driving ----
-
-    /// Does everything that the inputs since the last call have made possible.
-    pub fn drive(&mut self, effects: &mut Vec<Effect>) {
-        loop {
-            self.campaign_alone();
-            self.submit_proposals();
-            self.submit_read_round();
-            if !self.wants_ready() {
-                break;
-            }
-            self.handle_ready(effects);
-        }
-        self.send_what_is_persisted(effects);
-        self.release_append(effects);
-        if !self.stopping {
-            while let Some(apply) = self.applying.next_batch(&mut self.proposals) {
-                effects.push(Effect::Apply(apply));
-            }
-        }
-        self.publish(effects);
-        self.finish_stopping(effects);
-    }
-
-    /// Whether a write is in flight or about to be.
-    fn is_writing(&self) -> bool {
-        self.in_flight.is_some() || !self.collecting.is_empty()
-    }
-
     fn all_entries_are_persisted(&self) -> bool {
         let log = &self.node.raft.raft_log;
         log.persisted == log.last_index()
@@ -529,260 +441,12 @@ impl Core {
         self.node.raft.state == StateRole::Leader
     }
 
-    fn campaign_alone(&mut self) {
-        let raft = &self.node.raft;
-        let committed = raft.raft_log.committed;
-        let can = self.membership.is_sole_voter()
-            && raft.state == StateRole::Follower
-            && !self.stopping
-            && self.all_entries_are_persisted()
-            && !self.membership.any_unapplied_through(committed)
-            && committed - self.applied <= limits::CAMPAIGN_GAP_MAX;
-        if can && let Err(error) = self.node.campaign() {
-            tracing::warn!(%error, "cannot campaign");
-        }
+    /// Whether this member alone decides, so that nobody waits for a sign of life from it.
+    pub fn is_sole_voter(&self) -> bool {
+        self.membership.is_sole_voter()
     }
 
-    fn submit_proposals(&mut self) {
-        while self.proposals.any_held() && self.can_submit() {
-            let raft_log = &self.node.raft.raft_log;
-            let entries = raft_log.unstable.entries.len() + self.collecting.entries.len();
-            let bytes = raft_log.unstable.entries_size + self.collecting.entry_bytes;
-            if entries >= limits::WRITE_BATCH_ENTRIES_MAX || bytes >= limits::WRITE_BATCH_BYTES_MAX
-            {
-                break;
-            }
-            let entries = self.proposals.take(
-                limits::WRITE_BATCH_ENTRIES_MAX - entries,
-                limits::WRITE_BATCH_BYTES_MAX - bytes,
-            );
-            let mut message = Message::default();
-            message.set_msg_type(MessageType::MsgPropose);
-            message.from = self.config.member.0;
-            message.set_entries(entries.into());
-            // Every reason to drop it has been ruled out; should one remain, the callers time out.
-            if let Err(error) = self.node.raft.step(message) {
-                tracing::warn!(%error, "proposals were dropped");
-            }
-        }
-    }
-
-    /// Whether raft-rs would take proposals now. It loses those it does not take, so they are held.
-    fn can_submit(&self) -> bool {
-        let raft = &self.node.raft;
-        raft.leader_id != INVALID_ID
-            && raft.lead_transferee.is_none()
-            && raft.prs().get(raft.id).is_some()
-            && raft.uncommitted_size() < limits::UNCOMMITTED_BYTES_MAX
-            && !(self.membership.is_sole_voter() && self.in_flight.is_some())
-    }
-
-    fn submit_read_round(&mut self) {
-        let leader = self.node.raft.leader_id;
-        if !self.reads.any() || leader == INVALID_ID {
-            return;
-        }
-        // A leader that has committed nothing in its term would drop it.
-        if self.leads() && !self.node.raft.commit_to_current_term() {
-            return;
-        }
-        if let Some(context) = self.reads.due(leader, self.now_ms) {
-            self.node.read_index(context);
-        }
-    }
-
-    fn wants_ready(&mut self) -> bool {
-        let chunk = if self.applying.is_full() {
-            0
-        } else {
-            limits::APPLY_BATCH_BYTES_MAX as u64
-        };
-        self.node.raft.set_max_committed_size_per_ready(chunk);
-        if !self.applying.is_full() {
-            return self.node.has_ready();
-        }
-        let raft = &self.node.raft;
-        !raft.msgs.is_empty()
-            || !raft.read_states.is_empty()
-            || !raft.raft_log.unstable.entries.is_empty()
-            || shown(&self.node) != self.shown
-    }
-
-    /// The host's duties around one ready.
-    fn handle_ready(&mut self, effects: &mut Vec<Effect>) {
-        let mut ready = self.node.ready();
-        let number = ready.number();
-        self.newest_ready = number;
-        self.note_leadership();
-        for read in ready.take_read_states() {
-            self.reads.confirmed(&read.request_ctx, Index(read.index));
-        }
-
-        // 1. Persist.
-        let entries = ready.take_entries();
-        if let Some(index) = self.membership.note(&entries) {
-            self.vote.last_conf_change = index;
-        }
-        if let Some(hard_state) = ready.hs() {
-            self.vote.term = hard_state.term;
-            self.vote.vote = hard_state.vote;
-            self.vote.commit = hard_state.commit;
-        }
-        let must_write = ready.must_sync();
-        if must_write {
-            self.node.mut_store().append(&entries);
-            self.vote_given = self.vote;
-            self.collecting.merge(Append {
-                ready: number,
-                entry_bytes: entries.iter().map(size_of).sum(),
-                entries,
-                vote: Some(self.vote),
-                must_sync: true,
-                ..Append::default()
-            });
-        }
-
-        // 2. Send.
-        let messages = ready.take_messages();
-        if !messages.is_empty() {
-            effects.push(Effect::Send(messages));
-        }
-        let persisted_messages = ready.take_persisted_messages();
-        if !persisted_messages.is_empty() {
-            self.after_persist.push((number, persisted_messages));
-            if self.after_persist.len() > limits::AFTER_PERSIST_MAX {
-                // The disk has stalled. Raft tolerates loss, and the newest messages say most.
-                self.after_persist.remove(0);
-            }
-        }
-
-        // 3. Apply.
-        self.applying.push(ready.take_committed_entries());
-
-        // 4. Advance.
-        self.node.advance_append_async(ready);
-        if !self.is_writing() {
-            self.persist_through(number);
-        }
-    }
-
-    fn send_what_is_persisted(&mut self, effects: &mut Vec<Effect>) {
-        let through = self.persisted_through;
-        for (_, messages) in self
-            .after_persist
-            .extract_if(.., |(ready, _)| *ready <= through)
-        {
-            effects.push(Effect::Send(messages));
-        }
-    }
-
-    fn release_append(&mut self, effects: &mut Vec<Effect>) {
-        if self.in_flight.is_some() {
-            return;
-        }
-        if self.collecting.is_empty() && !self.truncation_is_overdue() {
-            return;
-        }
-        let mut append = std::mem::take(&mut self.collecting);
-        append.ready = self.newest_ready;
-        if let Some(truncated) = self.truncate.take() {
-            append.truncate = Some(truncated);
-            append.must_sync = true;
-        }
-        self.in_flight = Some(append.ready);
-        effects.push(Effect::Append(append));
-    }
-
-    /// Whether a truncation has waited for company long enough, or the log is about to be closed.
-    fn truncation_is_overdue(&self) -> bool {
-        const PATIENCE_MS: u64 = 1_000;
-        self.truncate.is_some()
-            && (self.stopping || self.now_ms >= self.truncate_since_ms + PATIENCE_MS)
-    }
-
-    /// Notices a change of leader.
-    fn note_leadership(&mut self) {
-        let now = shown(&self.node);
-        if now == self.shown {
-            return;
-        }
-        if now.leader != self.shown.leader && now.leader != INVALID_ID {
-            metrics::LEADER_CHANGES.inc();
-            self.leader_elected_ms = Some(self.now_ms);
-            self.reads.leader_changed(now.leader);
-            if let Some(transfer) = self
-                .transfer
-                .take_if(|transfer| transfer.target.0 == now.leader)
-            {
-                transfer.reply.send(Ok(()));
-            }
-        }
-        if now.role != self.shown.role || now.leader != self.shown.leader {
-            tracing::info!(term = now.term, role = ?now.role, leader = format!("{:x}", now.leader), "raft state");
-        }
-        self.shown = now;
-    }
-
-    /// Publishes where this member stands. Runs before the effects are performed: the shortcut for reads is
-    /// withdrawn before any entry that ends it leaves this function.
-    fn publish(&mut self, effects: &mut Vec<Effect>) {
-        self.note_leadership();
-        let Shown { term, leader, .. } = self.shown;
-        let committed = self.node.raft.raft_log.committed;
-        self.status.set_committed(Index(committed));
-        self.status.set_applied(Index(self.applied));
-        metrics::PROPOSALS_COMMITTED.set(i64::try_from(committed).unwrap_or(i64::MAX));
-        metrics::PROPOSALS_APPLIED.set(i64::try_from(self.applied).unwrap_or(i64::MAX));
-
-        if self.leads() && self.led_term != Some(term) && self.node.raft.apply_to_current_term() {
-            self.led_term = Some(term);
-        }
-        let leads = self.leads() && self.led_term == Some(term);
-        let leader = (leader != INVALID_ID).then_some(MemberId(leader));
-        let role = match (leads, self.membership.is_learner()) {
-            (true, _) => Role::Leader,
-            (false, true) => Role::Learner,
-            (false, false) => Role::Follower,
-        };
-        let local = leads && self.membership.stays_sole_voter() && !self.stopping;
-        if !local {
-            self.status.set_reads_are_local(false);
-        }
-        let changed = RoleChanged {
-            role,
-            term: Term(term),
-            leader,
-        };
-        if self.told != Some(changed) {
-            self.told = Some(changed);
-            self.status.set_leadership(Term(term), leader);
-            metrics::HAS_LEADER.set(i64::from(leader.is_some()));
-            metrics::IS_LEADER.set(i64::from(self.leads()));
-            effects.push(Effect::RoleChanged(changed));
-        }
-        if local {
-            self.status.set_reads_are_local(true);
-        }
-    }
-
-    fn finish_stopping(&mut self, effects: &mut Vec<Effect>) {
-        if self.stopped.is_none() || self.is_writing() {
-            return;
-        }
-        if self.vote != self.vote_given {
-            // The commit index, so that the next start need not wait for an election to know it.
-            self.vote_given = self.vote;
-            self.collecting.vote = Some(self.vote);
-            self.collecting.must_sync = true;
-            self.release_append(effects);
-            return;
-        }
-        if let Some(reply) = self.stopped.take() {
-            effects.push(Effect::Stopped(reply));
-        }
-    }
-
-    /// Bytes and entries of the log that are in memory, for tests and gauges.
+    /// Entries of the log that are in memory, for tests.
     pub fn in_memory(&self) -> usize {
         self.node.store().in_memory()
     }
@@ -808,24 +472,5 @@ fn timeout_error(proposed_ms: u64, elected_ms: Option<u64>, election_ms: u64) ->
         EtcdError::TimeoutLeaderFailure
     } else {
         EtcdError::Timeout
-    }
-}
-
-fn raft_config(config: &CoreConfig) -> Config {
-    let heartbeat_ms = config.heartbeat_ms.max(1);
-    let election_tick =
-        usize::try_from(config.election_ms / heartbeat_ms).unwrap_or(usize::MAX / 4);
-    Config {
-        id: config.member.0,
-        election_tick: election_tick.max(2),
-        heartbeat_tick: 1,
-        applied: config.applied.0,
-        max_size_per_msg: limits::MESSAGE_BYTES_MAX,
-        max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
-        check_quorum: true,
-        pre_vote: true,
-        // Far above what the core lets in: without any limit raft-rs does not count.
-        max_uncommitted_size: u64::MAX / 2,
-        ..Config::default()
     }
 }

@@ -48,8 +48,10 @@ pub(super) struct Proposals {
 
 impl Proposals {
     pub(super) fn add(&mut self, proposal: Propose, now_ms: u64) {
-        let mut entry = Entry::default();
-        entry.data = proposal.data;
+        let entry = Entry {
+            data: proposal.data,
+            ..Entry::default()
+        };
         self.held_bytes += size_of(&entry);
         self.held.push_back(Held {
             entry,

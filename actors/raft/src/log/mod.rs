@@ -192,7 +192,7 @@ impl Log {
         let append = Append {
             entries,
             vote: Some(vote),
-            conf: Some(conf),
+            conf: Some(Box::new(conf)),
             must_sync: true,
             ..Append::default()
         };

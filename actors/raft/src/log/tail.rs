@@ -278,11 +278,12 @@ mod tests {
     }
 
     fn entry(index: u64, term: u64, bytes: usize) -> Entry {
-        let mut entry = Entry::default();
-        entry.index = index;
-        entry.term = term;
-        entry.data = vec![0; bytes].into();
-        entry
+        Entry {
+            index,
+            term,
+            data: vec![0; bytes].into(),
+            ..Entry::default()
+        }
     }
 
     fn indexes(tail: &LogTail, low: u64, high: u64, max: Option<u64>) -> Vec<u64> {

@@ -24,7 +24,7 @@ pub struct Append {
     /// The newest vote, if it changed.
     pub vote: Option<Vote>,
     /// The newest configuration, if it changed.
-    pub conf: Option<Conf>,
+    pub conf: Option<Box<Conf>>,
     /// Entries through this one may go.
     pub truncate: Option<Truncated>,
     /// Whether anybody waits for it to survive a power loss.
