@@ -161,12 +161,12 @@ impl Node {
             log.into_tail(),
             status.clone(),
         )?;
-        let inline_entries_max = if config.raft.inline_append {
-            rusd_raft::limits::INLINE_ENTRIES_MAX
+        let inline_bytes_max = if config.raft.inline_append {
+            rusd_raft::limits::INLINE_BYTES_MAX
         } else {
             0
         };
-        let raft = rusd_raft::actor::start_with(&threads.raft, core, writer, inline_entries_max)?;
+        let raft = rusd_raft::actor::start_with(&threads.raft, core, writer, inline_bytes_max)?;
         let (mvcc_address, publications) = Mvcc::start(
             &threads.mvcc,
             machine,

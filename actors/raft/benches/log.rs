@@ -83,12 +83,11 @@ fn append(criterion: &mut Criterion) {
             bencher.iter_batched(
                 || {
                     let entries: Vec<Entry> = (next..next + count)
-                        .map(|index| {
-                            let mut entry = Entry::default();
-                            entry.index = index;
-                            entry.term = 2;
-                            entry.data = vec![9; 300].into();
-                            entry
+                        .map(|index| Entry {
+                            index,
+                            term: 2,
+                            data: vec![9; 300].into(),
+                            ..Entry::default()
                         })
                         .collect();
                     let vote = Vote {

@@ -76,6 +76,17 @@ impl Started {
 
 /// Starts the actor on `arbiter`, which should be its own, and its writer thread.
 pub fn start(arbiter: &ArbiterHandle, core: Core, writer: LogWriter) -> std::io::Result<Started> {
+    start_with(arbiter, core, writer, limits::INLINE_BYTES_MAX)
+}
+
+/// As [`start`], with another size up to which a sole voter's Raft thread writes batches itself; with 0 the
+/// writer thread writes all entries.
+pub fn start_with(
+    arbiter: &ArbiterHandle,
+    core: Core,
+    writer: LogWriter,
+    inline_bytes_max: usize,
+) -> std::io::Result<Started> {
     let thread_writer = writer.another();
     let address = Raft::start_in_arbiter(arbiter, move |_| Raft {
         running: Some(Running { core, writer }),
@@ -84,6 +95,7 @@ pub fn start(arbiter: &ArbiterHandle, core: Core, writer: LogWriter) -> std::io:
         inputs: 0,
         input_bytes: 0,
         scheduled: false,
+        inline_bytes_max,
     });
     let persisted = Port::new("raft_persisted", limits::CONTROL_QUEUE, &address);
     let thread = WriterThread::start(thread_writer, persisted)?;
@@ -135,6 +147,7 @@ pub struct Raft {
     inputs: usize,
     input_bytes: usize,
     scheduled: bool,
+    inline_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Raft {
@@ -194,7 +207,7 @@ impl Raft {
         };
         match effect {
             Effect::Append(append) => {
-                if running.core.is_sole_voter() && fits_inline(&append) {
+                if running.core.is_sole_voter() && fits_inline(&append, self.inline_bytes_max) {
                     if let Err(error) = running.writer.write(&append) {
                         fatal(&error);
                     }
@@ -231,8 +244,8 @@ impl Raft {
 }
 
 /// Whether a batch is small. Truncations go to the thread that can have segments removed.
-fn fits_inline(append: &Append) -> bool {
-    append.entry_bytes <= limits::INLINE_BYTES_MAX && append.truncate.is_none()
+fn fits_inline(append: &Append, bytes_max: usize) -> bool {
+    append.entry_bytes <= bytes_max && append.truncate.is_none()
 }
 
 impl Handler<Connect> for Raft {

@@ -360,9 +360,10 @@ impl World {
                         .flat_map(|part| member(part).to_be_bytes())
                         .collect();
                     if kind == "read-index-response" {
-                        let mut entry = Entry::default();
-                        entry.data = context.into();
-                        entries.push(entry);
+                        entries.push(Entry {
+                            data: context.into(),
+                            ..Entry::default()
+                        });
                     } else {
                         message.context = context.into();
                     }
@@ -372,9 +373,11 @@ impl World {
                     for text in value.split(',') {
                         let (index, rest) = text.split_once('@').ok_or("index@term")?;
                         let (term, added) = rest.split_once('+').unwrap_or((rest, ""));
-                        let mut entry = Entry::default();
-                        entry.index = index.parse()?;
-                        entry.term = term.parse()?;
+                        let mut entry = Entry {
+                            index: index.parse()?,
+                            term: term.parse()?,
+                            ..Entry::default()
+                        };
                         if !added.is_empty() {
                             entry.set_entry_type(EntryType::EntryConfChange);
                             entry.data =

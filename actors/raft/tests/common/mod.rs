@@ -36,12 +36,11 @@ pub fn new_log(dir: &Path) -> Log {
 /// Entries whose content tells their index.
 pub fn entries(from: u64, count: u64, bytes: usize) -> Vec<Entry> {
     (from..from + count)
-        .map(|index| {
-            let mut entry = Entry::default();
-            entry.index = index;
-            entry.term = 2;
-            entry.data = content(index, bytes).into();
-            entry
+        .map(|index| Entry {
+            index,
+            term: 2,
+            data: content(index, bytes).into(),
+            ..Entry::default()
         })
         .collect()
 }
