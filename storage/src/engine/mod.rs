@@ -35,8 +35,6 @@ mod opening;
 mod packed;
 mod redb;
 mod sled;
-#[cfg(target_os = "linux")]
-mod sled_sync;
 mod tree;
 
 use std::ops::ControlFlow;
@@ -182,6 +180,7 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<(), EngineError>;
 
     /// Applies a batch: all of it or nothing, visible on return, not durable.
+    /// A read that runs beside it may see part of it.
     ///
     /// There is one writer at a time; engines serialise callers.
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError>;

@@ -145,7 +145,12 @@ impl Random {
         (self.0 >> 16) % bound
     }
 
+    /// Bytes that compress badly enough and are made quickly.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.below(256) as u8).collect()
+        let words = (0..len.div_ceil(8)).flat_map(|_| {
+            self.below(1);
+            self.0.to_le_bytes()
+        });
+        words.take(len).collect()
     }
 }

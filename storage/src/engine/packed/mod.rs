@@ -70,8 +70,8 @@ pub struct Packed<E> {
     /// There is one writer at a time. It remembers the last block, which is
     /// where appends go; `None` if it does not know it.
     tail: Mutex<Option<KeyAndData>>,
-    /// Held by writes that move records between blocks, and by each step of a
-    /// scan.
+    /// Held by writes that move records between blocks, by gets and by each step
+    /// of a scan.
     moving: RwLock<()>,
 }
 
@@ -307,6 +307,7 @@ impl<E: Engine> Engine for Packed<E> {
             }
         };
         let end = successor(key);
+        let _moving = self.moving.read();
         self.inner
             .scan(START, &end, Direction::Backward, &mut |base, data| {
                 found = search(base, data);

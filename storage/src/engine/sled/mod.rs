@@ -1,37 +1,53 @@
-//! sled 0.34 as an engine; the only file that names it.
+//! sled 0.34 as an engine; nothing else names it.
 //!
 //! sled is fast while the data fits in its cache and has sharp edges. Each is
 //! blunted here:
 //!
-//! - A batch is atomic within one tree only, so there is one tree.
-//! - What it takes for a sync is none on Linux; that is mended in `sled_sync`.
-//!   Besides, `persist` flushes and then syncs the log file through a descriptor
-//!   of its own. The timer that flushes is off.
+//! - Its batches are atomic within one tree only, so there is one tree.
+//! - A batch has a fixed price of several small writes and thread switches, a
+//!   hundred microseconds, and keeps readers out. A single insert has none of
+//!   that and is atomic too. So a batch of up to [`JOURNAL_BYTES`] becomes one
+//!   insert, of the whole batch under one key, and then an insert per change.
+//!   What survives a crash is a prefix of the inserts; opening repeats the batch
+//!   that is found in the journal, and so completes it. Larger batches pay the
+//!   price.
+//! - What it takes for a sync is none on Linux; [`sync`] mends that. Besides,
+//!   `persist` flushes and then syncs the log file through a descriptor of its
+//!   own. The timer that flushes is off.
 //! - Nothing stops it from queueing more writes than the disk takes, so a writer
 //!   waits for the disk every [`MAX_UNWRITTEN_BYTES`].
 //! - Files it creates are not synced, so all of them are, after every open.
+//! - A page is rewritten whole every ten changes. Keys that every batch writes
+//!   must not share one with large values, so entries that mean nothing, a
+//!   fence, stand between them and the revisions.
 //! - A page above a quarter of a segment becomes a file that may never go away.
-//!   A page is rewritten as a whole and may hold some thirty entries, so values
-//!   are stored in chunks of at most [`CHUNK_BYTES`].
+//!   A page may hold some thirty entries, so values are stored in chunks of at
+//!   most [`CHUNK_BYTES`].
 //! - Damage may show as a panic, on a thread of its own even, so it is opened
 //!   where a panic is caught ([`opening`](super::opening)).
 //! - Memory beyond `cache_capacity` is not bounded when the working set is
 //!   larger, and files only grow; rewriting into a new directory
 //!   ([`EngineDir`](super::EngineDir)) gives both back.
-//! - A batch has a fixed price of two small writes, tens of microseconds, and
-//!   stops readers while it is applied: batches should be neither tiny nor
-//!   huge (64 KiB to a few MiB).
 //!
-//! Chunks:
+//! What is in its tree:
 //!
 //! ```text
-//!   key                    -> first chunk
-//!   0xff ++ key ++ u32 BE  -> chunk 1, 2, ...
+//!   a..p ++ key            small trees: first chunk of the value
+//!   q ++ number            fence
+//!   r ++ key               revisions: first chunk of the value
+//!   0xfd ++ number         fence
+//!   0xfe                   journal: the batch written last
+//!   0xfe ++ number         fence
+//!   0xff ++ key ++ u32 BE  chunk 1, 2, ... of the value of a key
 //! ```
 //!
-//! No tree has the prefix 0xff. Which keys have more than one chunk is kept in
-//! memory; a batch that changes any of those excludes readers while it runs, so
-//! that nobody sees chunks of two different values.
+//! Which keys have more than one chunk is kept in memory; a batch that changes
+//! any of those excludes readers while it runs, so that nobody sees chunks of
+//! two different values.
+
+mod journal;
+#[cfg(target_os = "linux")]
+mod sync;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -46,8 +62,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::opening::caught;
-#[cfg(target_os = "linux")]
-use super::sled_sync;
 use super::{
     Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
     WriteBatch, files,
@@ -63,8 +77,20 @@ const SEGMENT_BYTES: usize = 1 << 20;
 /// and may before that take a few from a neighbour: 30 fit in a quarter segment.
 pub const CHUNK_BYTES: usize = 8 << 10;
 
-/// What all chunk keys start with.
+/// What keys that are not of a logical tree start with.
+const INNER_FENCE_PREFIX: u8 = b'q';
+const OUTER_FENCE_PREFIX: u8 = 0xfd;
+const JOURNAL_PREFIX: u8 = 0xfe;
 const CHUNK_PREFIX: u8 = 0xff;
+
+const JOURNAL_KEY: &[u8] = &[JOURNAL_PREFIX];
+
+/// Larger batches do not go through the journal: they would be written twice,
+/// and the journal's page has to stay small.
+pub const JOURNAL_BYTES: usize = 64 << 10;
+
+/// A fence is wider than a leaf, so that no leaf reaches across.
+const FENCE_ENTRIES: u8 = 40;
 
 /// Chunk keys end in the number of the chunk.
 const CHUNK_NUMBER_BYTES: usize = 4;
@@ -76,16 +102,15 @@ const SCAN_PAGE_RECORDS: usize = 256;
 /// finished a write; this is how long an open waits for it.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// How much may wait to be written to the file, in bytes and in batches (each of
-/// which occupies threads until it is written).
+/// How much may wait to be written to the file.
 const MAX_UNWRITTEN_BYTES: usize = 16 << 20;
-const MAX_UNWRITTEN_BATCHES: usize = 128;
 
-/// What was handed to sled since it last waited for the disk.
-#[derive(Default)]
-struct Unwritten {
-    bytes: usize,
-    batches: usize,
+/// What the one who writes knows.
+struct Writer {
+    /// Bytes handed to sled since it last waited for the disk.
+    unwritten_bytes: usize,
+    /// The journal may hold a batch.
+    journal_in_use: bool,
 }
 
 struct State {
@@ -102,7 +127,7 @@ pub struct Sled {
     /// `None` once closed.
     state: RwLock<Option<State>>,
     /// Writers take turns without keeping readers out.
-    writer: Mutex<Unwritten>,
+    writer: Mutex<Writer>,
     #[cfg(target_os = "linux")]
     syncs_at_open: u64,
 }
@@ -184,9 +209,11 @@ impl Sled {
             .use_compression(false)
             .flush_every_ms(None);
         #[cfg(target_os = "linux")]
-        let syncs_at_open = sled_sync::syncs();
+        let syncs_at_open = sync::count();
         let opened = caught(|| {
             let db = open_db(&config)?;
+            build_fences(&db)?;
+            replay_journal(&db)?;
             let chunked = load_chunked(&db)?;
             Ok((db, chunked))
         });
@@ -209,7 +236,10 @@ impl Sled {
                 log: Arc::new(log),
                 chunked,
             })),
-            writer: Mutex::default(),
+            writer: Mutex::new(Writer {
+                unwritten_bytes: 0,
+                journal_in_use: true,
+            }),
             #[cfg(target_os = "linux")]
             syncs_at_open,
         })
@@ -230,13 +260,12 @@ impl Sled {
     }
 
     /// Counts what was written; waits for the disk if it is much.
-    fn throttle(&self, unwritten: &mut Unwritten, bytes: usize) -> Result<(), EngineError> {
-        unwritten.bytes += bytes;
-        unwritten.batches += 1;
-        if unwritten.bytes < MAX_UNWRITTEN_BYTES && unwritten.batches < MAX_UNWRITTEN_BATCHES {
+    fn throttle(&self, writer: &mut Writer, bytes: usize) -> Result<(), EngineError> {
+        writer.unwritten_bytes += bytes;
+        if writer.unwritten_bytes < MAX_UNWRITTEN_BYTES {
             return Ok(());
         }
-        *unwritten = Unwritten::default();
+        writer.unwritten_bytes = 0;
         let db = self.with_state(|state| Ok(state.db.clone()))?;
         let flushed = db.flush();
         flushed.map_err(|failed| self.error("write", &failed))?;
@@ -247,7 +276,7 @@ impl Sled {
     /// syncs do not arrive where they should.
     fn check_syncs(&self) -> Result<(), EngineError> {
         #[cfg(target_os = "linux")]
-        if sled_sync::syncs() == self.syncs_at_open {
+        if sync::count() == self.syncs_at_open {
             let reason = "this program was linked such that sled cannot sync its files; \
                           use another storage engine";
             return Err(EngineError::fatal(NAME, &self.dir, reason));
@@ -303,6 +332,66 @@ fn add(batch: &mut sled::Batch, chunked: &mut Option<&mut HashMap<Bytes, u32>>, 
     }
 }
 
+/// Writes a batch with sled's own.
+fn write_whole(
+    db: &Db,
+    batch: &WriteBatch,
+    mut chunked: Option<&mut HashMap<Bytes, u32>>,
+) -> sled::Result<()> {
+    let mut out = sled::Batch::default();
+    for op in batch.ops() {
+        add(&mut out, &mut chunked, op);
+    }
+    // What is in there now is older than this.
+    out.remove(JOURNAL_KEY);
+    db.apply_batch(out)
+}
+
+/// Writes a batch without large values: the whole, then one change at a time.
+fn write_journaled(db: &Db, batch: &WriteBatch) -> sled::Result<()> {
+    db.insert(JOURNAL_KEY, journal::encode(batch))?;
+    write_each(db, batch)
+}
+
+fn write_each(db: &Db, batch: &WriteBatch) -> sled::Result<()> {
+    for op in batch.ops() {
+        match op {
+            Op::Put { key, value } => drop(db.insert(&key[..], &value[..])?),
+            Op::Delete { key } => drop(db.remove(&key[..])?),
+        }
+    }
+    Ok(())
+}
+
+/// Completes the batch that was being written when a crash came.
+fn replay_journal(db: &Db) -> sled::Result<()> {
+    let Some(journal) = db.get(JOURNAL_KEY)? else {
+        return Ok(());
+    };
+    match journal::decode(&journal) {
+        Some(batch) => write_each(db, &batch),
+        None => Err(sled::Error::Corruption { at: None, bt: () }),
+    }
+}
+
+fn is_reserved(key: &[u8]) -> bool {
+    let first = key.first().copied().unwrap_or(0);
+    first == INNER_FENCE_PREFIX || first >= OUTER_FENCE_PREFIX
+}
+
+fn build_fences(db: &Db) -> sled::Result<()> {
+    for prefix in [INNER_FENCE_PREFIX, OUTER_FENCE_PREFIX, JOURNAL_PREFIX] {
+        // The highest entry is built last.
+        if db.contains_key([prefix, FENCE_ENTRIES - 1])? {
+            continue;
+        }
+        for number in 0..FENCE_ENTRIES {
+            db.insert([prefix, number], &[])?;
+        }
+    }
+    Ok(())
+}
+
 impl Engine for Sled {
     fn name(&self) -> &'static str {
         NAME
@@ -335,6 +424,10 @@ impl Engine for Sled {
                     return Ok(());
                 }
                 let range = state.db.range(&start[..]..&end[..]);
+                let range = range.filter(|entry| match entry {
+                    Ok((key, _)) => !is_reserved(key),
+                    Err(_) => true,
+                });
                 let mut collect = |entry: sled::Result<(IVec, IVec)>| {
                     let (key, mut value) = entry.map_err(|failed| self.error("scan", &failed))?;
                     if !state.chunked.is_empty() && state.chunked.contains_key(&key[..]) {
@@ -370,34 +463,29 @@ impl Engine for Sled {
         if batch.is_empty() {
             return self.with_state(|_| Ok(()));
         }
-        let mut unwritten = self.writer.lock();
-        let mut out = sled::Batch::default();
+        let mut writer = self.writer.lock();
         let chunked = self.with_state(|state| {
             Ok(batch.ops().iter().any(|op| match op {
                 Op::Put { value, .. } if value.len() > CHUNK_BYTES => true,
                 op => !state.chunked.is_empty() && state.chunked.contains_key(op.key()),
             }))
         })?;
-        if !chunked {
-            for op in batch.ops() {
-                add(&mut out, &mut None, op);
+        let written = if chunked {
+            match &mut *self.state.write() {
+                Some(state) => {
+                    let State { db, chunked, .. } = state;
+                    write_whole(db, batch, Some(chunked))
+                }
+                None => return Err(EngineError::Closed { engine: NAME }),
             }
-            let applied = self.with_state(|state| Ok(state.db.apply_batch(out)))?;
-            applied.map_err(|failed| self.error("write", &failed))?;
-            return self.throttle(&mut unwritten, batch.bytes());
-        }
-        {
-            let mut state = self.state.write();
-            let Some(state) = &mut *state else {
-                return Err(EngineError::Closed { engine: NAME });
-            };
-            for op in batch.ops() {
-                add(&mut out, &mut Some(&mut state.chunked), op);
-            }
-            let applied = state.db.apply_batch(out);
-            applied.map_err(|failed| self.error("write", &failed))?;
-        }
-        self.throttle(&mut unwritten, batch.bytes())
+        } else if batch.bytes() > JOURNAL_BYTES {
+            self.with_state(|state| Ok(write_whole(&state.db, batch, None)))?
+        } else {
+            self.with_state(|state| Ok(write_journaled(&state.db, batch)))?
+        };
+        written.map_err(|failed| self.error("write", &failed))?;
+        writer.journal_in_use = !chunked && batch.bytes() <= JOURNAL_BYTES;
+        self.throttle(&mut writer, batch.bytes())
     }
 
     fn persist(&self) -> Result<(), EngineError> {
@@ -413,6 +501,14 @@ impl Engine for Sled {
         sorted: &mut dyn Iterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), EngineError> {
         // Single inserts cost less than batches, and nothing here is atomic.
+        {
+            // Opening again must not repeat a batch over what is loaded.
+            let mut writer = self.writer.lock();
+            if std::mem::take(&mut writer.journal_in_use) {
+                let removed = self.with_state(|state| Ok(state.db.remove(JOURNAL_KEY)))?;
+                removed.map_err(|failed| self.error("write", &failed))?;
+            }
+        }
         let mut bytes = 0;
         for (key, value) in sorted {
             bytes += key.len() + value.len();
