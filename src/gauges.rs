@@ -22,7 +22,6 @@ pub fn init(config: &Config, member: MemberId) {
 fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
     let member = member.to_string();
     let version = config.reported_version.to_string();
-    let cluster_version = config.reported_version.cluster().to_string();
     labelled(
         "etcd_server_version",
         "The version reported to clients.",
@@ -30,12 +29,6 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
         &version,
     )?;
     labelled("etcd_server_id", "This member.", "server_id", &member)?;
-    labelled(
-        "etcd_cluster_version",
-        "The version of the cluster.",
-        "cluster_version",
-        &cluster_version,
-    )?;
     plain(
         "etcd_server_is_learner",
         "Whether this member has no vote.",
