@@ -330,7 +330,8 @@ fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
         // Entries are written once, read back rarely and gone soon: compressing them costs more than it gives.
         batch_compression_threshold: ReadableSize(0),
         target_file_size: ReadableSize(config.segment_bytes),
-        purge_threshold: ReadableSize(config.purge_threshold_bytes),
+        // raft-engine wants room for more than the segment being written.
+        purge_threshold: ReadableSize(config.purge_threshold_bytes.max(2 * config.segment_bytes)),
         // Recycled files may leave holes in the numbering after a crash, which would hide a missing segment.
         enable_log_recycle: false,
         ..Config::default()
