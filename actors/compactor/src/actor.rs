@@ -74,6 +74,8 @@ pub struct Compactor {
     proposed: Option<Proposed>,
     /// When the step on its way was asked for.
     step_started: Option<Instant>,
+    /// When the first step of the removal was asked for.
+    removal_started: Option<Instant>,
 }
 
 struct Connect(Links);
@@ -114,6 +116,7 @@ impl Compactor {
             links: None,
             proposed: None,
             step_started: None,
+            removal_started: None,
         })
     }
 
@@ -205,22 +208,24 @@ impl Compactor {
             .as_ref()
             .map(|links| links.compact_step.tell(CompactStep { max_records }));
         if matches!(told, Some(Ok(()))) {
-            self.step_started = Some(Instant::now());
+            let now = Instant::now();
+            self.step_started = Some(now);
+            self.removal_started.get_or_insert(now);
         } else {
             self.pacing.not_stepped();
         }
     }
 }
 
-fn report(finished: &Finished) {
-    metrics::TOTAL.observe(finished.took_ms as f64);
+fn report(finished: &Finished, took: Duration) {
+    metrics::TOTAL.observe(took.as_millis() as f64);
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     metrics::LAST.set(unix.as_secs() as f64);
     tracing::info!(
         "compact-revision" = finished.revision,
-        took = ?Duration::from_millis(finished.took_ms),
+        ?took,
         "number-of-keys-compacted" = finished.removed,
         "finished scheduled compaction"
     );
@@ -253,7 +258,8 @@ impl Handler<Delivery<CompactStepped>> for Compactor {
         }
         metrics::KEYS.inc_by(removed as u64);
         if let Some(finished) = self.pacing.stepped(removed, finished) {
-            report(&finished);
+            let took = self.removal_started.take().map(|started| started.elapsed());
+            report(&finished, took.unwrap_or_default());
         }
         self.step();
     }

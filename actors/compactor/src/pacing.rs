@@ -26,15 +26,12 @@ pub struct Finished {
     pub revision: i64,
     /// Records removed.
     pub removed: u64,
-    /// From the first step to the last.
-    pub took_ms: u64,
 }
 
 #[derive(Debug)]
 struct Running {
     revision: i64,
     removed: u64,
-    started_ms: u64,
     /// When the next step is due.
     due_ms: u64,
     /// When the step on its way was asked for.
@@ -68,7 +65,6 @@ impl Pacing {
                 self.running = Some(Running {
                     revision,
                     removed: 0,
-                    started_ms: self.now_ms,
                     due_ms: self.now_ms,
                     asked_ms: None,
                 });
@@ -93,7 +89,6 @@ impl Pacing {
         let done = Finished {
             revision: running.revision,
             removed: running.removed,
-            took_ms: self.now_ms - running.started_ms,
         };
         self.running = None;
         Some(done)
