@@ -206,14 +206,17 @@ impl KeyIndex {
             shared.births.pop();
         }
         match shared.pasts.pop(slot.past) {
-            Some((past, rest)) => {
-                let garbage_since = past.main.min(slot.main);
-                self.view.tree.upsert(key, &mut |_| Edit {
-                    slot: past.into_slot(rest),
-                    garbage_since,
-                });
+            Some(past) => {
+                let edit = Edit {
+                    slot: past.into_slot(slot.past),
+                    garbage_since: past.main,
+                };
+                self.view.tree.upsert(key, &mut |_| edit);
             }
-            None => self.view.tree.remove(key),
+            None => {
+                shared.pasts.release(slot.past);
+                self.view.tree.remove(key);
+            }
         }
     }
 

@@ -6,8 +6,8 @@
 //! by compaction. So all views share one table, each finding in it what is not newer than the revision it reads.
 //!
 //! A view older than the last compaction step may find a cell emptied, or used for another key. It must look at
-//! how far compaction has gone *after* it has read (`Pins`): a cell is freed only for revisions that are then
-//! refused.
+//! how far compaction has gone *after* it has read (`Pins`): a cell is freed only once the compaction has reached the
+//! newest revision of its key, and a view that looks into the past of a key reads below that.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -89,7 +89,7 @@ impl Removed {
 /// What pruning left of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pruned {
-    /// Where the rest of its past is; 0 if nothing is left.
+    /// Where the rest of its past is; 0 once nothing is left and no view looks for it.
     pub past: u64,
     /// The key is gone altogether.
     pub gone: bool,
@@ -206,15 +206,21 @@ impl Pasts {
         (cell * SHARDS + shard + 1) as u64
     }
 
-    /// Takes the newest back, with the id of what is left.
-    pub(super) fn pop(&self, id: u64) -> Option<(Past, u64)> {
+    /// Takes the newest back, if there is one. What is left keeps its place.
+    pub(super) fn pop(&self, id: u64) -> Option<Past> {
         if id == 0 {
             return None;
         }
         let (shard, cell) = place(id);
-        let mut shard = self.shards[shard].write();
-        let past = shard.cells[cell].pop()?;
-        Some((past, shard.release_if_empty(id, cell)))
+        self.shards[shard].write().cells[cell].pop()
+    }
+
+    /// Gives back the empty cell of a key that no view knows.
+    pub(super) fn release(&self, id: u64) {
+        if id != 0 {
+            let (shard, cell) = place(id);
+            self.shards[shard].write().free.push(cell);
+        }
     }
 
     /// The newest revision not above `at`.
@@ -259,12 +265,15 @@ impl Pasts {
         let taken = garbage.min(budget);
         removed.extend(pasts[..taken].iter().map(Removed::past));
         let rest = &pasts[taken..];
+        // A view that reads between `limit` and the newest revision still looks here, and must not find another key.
+        let keeps_cell = latest.past != 0 && latest.main > limit;
         let garbage_since = match rest {
-            [] if latest.is_alive() => NEVER,
-            [] => latest.main + 1,
             [first, ..] if first.is_tombstone() => first.main + 1,
             [_, second, ..] => second.main,
             [_] => latest.main,
+            [] if keeps_cell => latest.main,
+            [] if latest.is_alive() => NEVER,
+            [] => latest.main + 1,
         };
         let mut gone = rest.is_empty() && !readable(latest.main, !latest.is_alive());
         if gone && taken < budget {
@@ -272,19 +281,15 @@ impl Pasts {
         } else {
             gone = false;
         }
-        if taken == 0 {
-            return Pruned {
-                past: latest.past,
-                gone,
-                garbage_since,
-            };
-        }
+        let frees_cell = rest.is_empty() && !keeps_cell && latest.past != 0;
         if let Some(pasts) = shard.cells.get_mut(cell) {
             pasts.remove_first(taken);
         }
-        let past = shard.release_if_empty(latest.past, cell);
+        if frees_cell {
+            shard.free.push(cell);
+        }
         Pruned {
-            past,
+            past: if frees_cell { 0 } else { latest.past },
             gone,
             garbage_since,
         }
@@ -303,16 +308,6 @@ impl Pasts {
             cells + lists.sum::<usize>()
         };
         self.shards.iter().map(shard_bytes).sum()
-    }
-}
-
-impl Shard {
-    fn release_if_empty(&mut self, id: u64, cell: usize) -> u64 {
-        if matches!(self.cells.get(cell), Some(Cell::Free)) {
-            self.free.push(cell);
-            return 0;
-        }
-        id
     }
 }
 
@@ -431,15 +426,50 @@ mod tests {
     }
 
     #[test]
-    fn popping_undoes_pushing_and_freed_cells_are_used_again() {
+    fn popping_undoes_pushing() {
         let pasts = Pasts::new();
         let id = pasts.push(0, past(2, 1));
         pasts.push(id, past(3, 2));
-        assert_eq!(pasts.pop(id).unwrap(), (past(3, 2), id));
-        assert_eq!(pasts.pop(id).unwrap(), (past(2, 1), 0));
+        assert_eq!(pasts.pop(id), Some(past(3, 2)));
+        assert_eq!(pasts.pop(id), Some(past(2, 1)));
+        assert_eq!(pasts.pop(id), None);
+        pasts.release(id);
         let ids: Vec<u64> = (0..SHARDS as i64)
             .map(|main| pasts.push(0, past(main, 1)))
             .collect();
-        assert!(ids.contains(&id));
+        assert!(ids.contains(&id), "a freed cell is used again");
+    }
+
+    #[test]
+    fn a_cell_stays_until_compaction_reaches_the_newest_revision() {
+        let pasts = Pasts::new();
+        let id = pasts.push(0, past(6, 0));
+        let slot = past(10, 1).into_slot(id);
+        let mut removed = Vec::new();
+        let pruned = pasts.prune(&slot, 7, usize::MAX, &mut removed);
+        assert_eq!(
+            pruned,
+            Pruned {
+                past: id,
+                gone: false,
+                garbage_since: 10
+            }
+        );
+        assert_eq!(removed.len(), 1);
+        let others: Vec<u64> = (0..2 * SHARDS as i64)
+            .map(|_| pasts.push(0, past(7, 1)))
+            .collect();
+        assert!(!others.contains(&id));
+        assert_eq!(pasts.find(id, 9), None);
+        let pruned = pasts.prune(&slot, 10, usize::MAX, &mut removed);
+        assert_eq!(
+            pruned,
+            Pruned {
+                past: 0,
+                gone: false,
+                garbage_since: NEVER
+            }
+        );
+        assert_eq!(removed.len(), 1);
     }
 }

@@ -13,6 +13,7 @@ use super::packed::separator;
 use crate::key_range::KeyRange;
 
 /// What an edit makes of a key.
+#[derive(Clone, Copy)]
 pub(super) struct Edit {
     /// The slot to store.
     pub slot: Slot,

@@ -27,7 +27,6 @@ fn check_node(
     match node {
         Node::Leaf(leaf) => {
             assert!(is_root || !leaf.keys.is_empty(), "an empty leaf");
-            assert_eq!(leaf.keys.len(), leaf.keys.len());
             assert!(!leaf.is_overfull());
             for at in 0..leaf.keys.len() {
                 leaf.keys.read(at, &mut key);
