@@ -108,8 +108,8 @@ func (r *runner) stream(ctx context.Context, path string, method protoreflect.Me
 		}
 		chunks = append(chunks, resp)
 	}
-	if _, ok := req.(*pb.RangeRequest); ok {
-		return r.mergeRange(chunks)
+	if req, ok := req.(*pb.RangeRequest); ok {
+		return r.mergeRange(req, chunks)
 	}
 	var out []string
 	for _, c := range chunks {
@@ -118,7 +118,7 @@ func (r *runner) stream(ctx context.Context, path string, method protoreflect.Me
 	return strings.Join(out, "\n"), nil, nil
 }
 
-func (r *runner) mergeRange(chunks []proto.Message) (string, proto.Message, error) {
+func (r *runner) mergeRange(req *pb.RangeRequest, chunks []proto.Message) (string, proto.Message, error) {
 	merged := &pb.RangeResponse{}
 	shape := ""
 	for i, c := range chunks {
@@ -131,6 +131,9 @@ func (r *runner) mergeRange(chunks []proto.Message) (string, proto.Message, erro
 			shape += fmt.Sprintf(" VIOLATION: chunk %d of %d is empty", i+1, len(chunks))
 		}
 		proto.Merge(merged, one)
+	}
+	if req.Limit < 0 {
+		return r.side.Renderer.Render(merged) + shape, merged, nil
 	}
 	// What the chunks merge to is the reply; how many there are is pacing.
 	more := "one chunk"

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -83,8 +84,13 @@ func (c *rawConn) outcome(timeout time.Duration) string {
 		case *http2.MetaHeadersFrame:
 			out := ""
 			for _, h := range f.Fields {
-				if h.Name == "grpc-status" || h.Name == "grpc-message" {
-					out += h.Name + "=" + h.Value + " "
+				if h.Name == "grpc-status" || h.Name == "grpc-message" && h.Value != "" {
+					// A message may be percent-encoded.
+					text, err := url.PathUnescape(h.Value)
+					if err != nil {
+						text = h.Value
+					}
+					out += h.Name + "=" + text + " "
 				}
 			}
 			if out != "" {
