@@ -15,8 +15,10 @@
 //!
 //! Getting a key and counting a range at the newest revision is O(log n). Counting at a past revision takes as many
 //! steps as keys were born or died since then while the ring remembers, and a walk of the range beyond. Compaction
-//! visits only subtrees that hold something to remove. [`KeyIndex::heap_bytes`] says what it all takes; a million
-//! keys of 20 bytes take about 60 bytes each.
+//! visits only subtrees that hold something to remove.
+//!
+//! What a million keys take, by [`KeyIndex::heap_bytes`]: 93 bytes each for 20 random bytes, 82 for paths of 40 bytes
+//! put in random order, 57 for the same in ascending order; every older revision that is retained adds 40 or more.
 
 mod births;
 mod node;
