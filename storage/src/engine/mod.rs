@@ -77,7 +77,7 @@ pub struct Capabilities {
 /// How large an engine is right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Bytes of its files, as the file system counts their length.
+    /// What its files take on the disk, holes not counted.
     pub disk_bytes: u64,
     /// Bytes its cache holds, where the engine can tell.
     pub cache_bytes: Option<u64>,

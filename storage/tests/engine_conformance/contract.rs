@@ -5,9 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rusd_storage::engine::{self, Direction, EngineError, EngineKind, Tree, WriteBatch};
+use rusd_storage::engine::{
+    self, Direction, Engine, EngineError, EngineKind, Faults, Memory, Packed, Tree, WriteBatch,
+};
 
-use crate::support::{Fixture, Random, Under, dump, scan};
+use crate::numbered::numbered_batch;
+use crate::support::{Fixture, Model, Random, Under, apply, assert_same, dump, scan};
 
 fn revision(main: u64) -> Bytes {
     let mut key = main.to_be_bytes().to_vec();
@@ -269,7 +272,40 @@ fn a_directory_of_another_engine_is_refused() {
     }
 }
 
-/// A file in place of the directory, a missing file, a file of garbage.
+/// Whatever fails, the packing neither loses records nor invents any.
+#[test]
+fn failed_writes_and_crashes_leave_the_packing_whole() {
+    let mut random = Random::new(23);
+    for _ in 0..40 {
+        let memory = Memory::with_faults(Faults {
+            fail_write: Some(random.below(60)),
+            ..Faults::default()
+        });
+        let packed = Packed::new(memory, "memory");
+        let mut model = Model::new();
+        let mut unpersisted = vec![model.clone()];
+        for number in 1..80 {
+            let batch = numbered_batch(number);
+            match packed.write(&batch) {
+                Ok(()) => apply(&mut model, &batch),
+                Err(error) => assert!(error.to_string().contains("injected"), "{error}"),
+            }
+            assert_same(&dump(&packed), &model, "after a write");
+            if unpersisted.last() != Some(&model) {
+                unpersisted.push(model.clone());
+            }
+            if number == 30 {
+                packed.persist().unwrap();
+                unpersisted = vec![model.clone()];
+            }
+        }
+        let keep = random.below(unpersisted.len() as u64) as usize;
+        let packed = Packed::new(packed.inner().crash(keep), "memory");
+        assert_same(&dump(&packed), &unpersisted[keep], "after a crash");
+    }
+}
+
+/// Missing files and files of garbage.
 #[test]
 fn damage_asks_for_a_rebuild_and_is_not_repaired_silently() {
     for (under, file) in [
@@ -291,16 +327,11 @@ fn damage_asks_for_a_rebuild_and_is_not_repaired_silently() {
             .unwrap();
         assert!(error.is_rebuild(), "{under:?} without {file}: {error}");
 
-        if under == Under::Redb {
-            std::fs::write(&path, vec![0x5a; good.len()]).unwrap();
-            let error = engine::open(fixture.dir.path(), &under.options())
-                .err()
-                .unwrap();
-            assert!(
-                error.is_rebuild(),
-                "{under:?} with garbage in {file}: {error}"
-            );
-        }
+        std::fs::write(&path, vec![0x5a; good.len()]).unwrap();
+        let error = engine::open(fixture.dir.path(), &under.options())
+            .err()
+            .unwrap();
+        assert!(error.is_rebuild(), "{under:?} garbage in {file}: {error}");
         std::fs::write(&path, &good).unwrap();
         let engine = under.open(fixture.dir.path());
         assert_eq!(dump(&*engine).len(), 20_000, "{under:?}");

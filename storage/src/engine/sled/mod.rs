@@ -45,11 +45,11 @@
 //! any of those excludes readers while it runs, so that nobody sees chunks of
 //! two different values.
 
+mod chunks;
 mod journal;
 #[cfg(target_os = "linux")]
 mod sync;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -61,6 +61,8 @@ use ::sled::{Db, IVec};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub use self::chunks::CHUNK_BYTES;
+use self::chunks::{Chunked, add, chunk_key};
 use super::opening::caught;
 use super::{
     Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
@@ -73,15 +75,10 @@ const NAME: &str = "sled";
 /// up to a quarter of it.
 const SEGMENT_BYTES: usize = 1 << 20;
 
-/// Values are cut into pieces of this size. A leaf is split beyond 16 entries
-/// and may before that take a few from a neighbour: 30 fit in a quarter segment.
-pub const CHUNK_BYTES: usize = 8 << 10;
-
 /// What keys that are not of a logical tree start with.
 const INNER_FENCE_PREFIX: u8 = b'q';
 const OUTER_FENCE_PREFIX: u8 = 0xfd;
 const JOURNAL_PREFIX: u8 = 0xfe;
-const CHUNK_PREFIX: u8 = 0xff;
 
 const JOURNAL_KEY: &[u8] = &[JOURNAL_PREFIX];
 
@@ -91,9 +88,6 @@ pub const JOURNAL_BYTES: usize = 64 << 10;
 
 /// A fence is wider than a leaf, so that no leaf reaches across.
 const FENCE_ENTRIES: u8 = 40;
-
-/// Chunk keys end in the number of the chunk.
-const CHUNK_NUMBER_BYTES: usize = 4;
 
 /// A scan reads one record, then four, ... up to this many under one lock.
 const SCAN_PAGE_RECORDS: usize = 256;
@@ -117,8 +111,8 @@ struct State {
     db: Db,
     /// A descriptor of our own of the log file, to sync it.
     log: Arc<File>,
-    /// Keys with more than one chunk, and how many more.
-    chunked: HashMap<Bytes, u32>,
+    /// Values whose further chunks are elsewhere.
+    chunked: Chunked,
 }
 
 /// A sled database in a directory.
@@ -130,26 +124,6 @@ pub struct Sled {
     writer: Mutex<Writer>,
     #[cfg(target_os = "linux")]
     syncs_at_open: u64,
-}
-
-fn chunk_key(key: &[u8], number: u32) -> Vec<u8> {
-    let mut chunk = Vec::with_capacity(1 + key.len() + CHUNK_NUMBER_BYTES);
-    chunk.push(CHUNK_PREFIX);
-    chunk.extend_from_slice(key);
-    chunk.extend_from_slice(&number.to_be_bytes());
-    chunk
-}
-
-/// The opposite of [`chunk_key`].
-fn parse_chunk_key(chunk: &[u8]) -> Option<(&[u8], u32)> {
-    let (key, number) = chunk.split_last_chunk::<CHUNK_NUMBER_BYTES>()?;
-    let key = key.strip_prefix(&[CHUNK_PREFIX])?;
-    Some((key, u32::from_be_bytes(*number)))
-}
-
-/// How many chunks follow the first one.
-fn further_chunks(value_len: usize) -> u32 {
-    (value_len.saturating_sub(1) / CHUNK_BYTES) as u32
 }
 
 fn error(dir: &Path, action: &str, error: &sled::Error) -> EngineError {
@@ -180,18 +154,6 @@ fn open_db(config: &sled::Config) -> sled::Result<Db> {
     }
 }
 
-fn load_chunked(db: &Db) -> sled::Result<HashMap<Bytes, u32>> {
-    let mut chunked: HashMap<Bytes, u32> = HashMap::new();
-    for entry in db.range([CHUNK_PREFIX]..) {
-        let (chunk, _) = entry?;
-        if let Some((key, number)) = parse_chunk_key(&chunk) {
-            let last = chunked.entry(Bytes::copy_from_slice(key)).or_default();
-            *last = (*last).max(number);
-        }
-    }
-    Ok(chunked)
-}
-
 impl Sled {
     /// Opens the database in `dir`; `exists` says that there has to be one.
     pub fn open(dir: &Path, options: &EngineOptions, exists: bool) -> Result<Self, EngineError> {
@@ -212,13 +174,21 @@ impl Sled {
         let syncs_at_open = sync::count();
         let opened = caught(|| {
             let db = open_db(&config)?;
-            build_fences(&db)?;
+            let complete = is_fenced(&db)?;
+            if !exists {
+                build_fences(&db)?;
+                db.flush()?;
+            }
             replay_journal(&db)?;
-            let chunked = load_chunked(&db)?;
-            Ok((db, chunked))
+            let chunked = chunks::load(&db)?;
+            Ok((db, chunked, complete || !exists))
         });
         let (db, chunked) = match opened {
-            Ok(Ok(opened)) => opened,
+            Ok(Ok((db, chunked, true))) => (db, chunked),
+            Ok(Ok((_, _, false))) => {
+                let reason = "it recovered without what it was created with";
+                return Err(EngineError::rebuild(NAME, dir, reason));
+            }
             Ok(Err(failed)) if is_locked(&failed) => {
                 let reason = "another process has it open; stop that one first";
                 return Err(EngineError::fatal(NAME, dir, reason));
@@ -304,40 +274,8 @@ impl Sled {
     }
 }
 
-/// Adds an operation to a batch, keeping track of chunks.
-fn add(batch: &mut sled::Batch, chunked: &mut Option<&mut HashMap<Bytes, u32>>, op: &Op) {
-    let (key, further) = match op {
-        Op::Put { key, value } => {
-            batch.insert(&key[..], &value[..value.len().min(CHUNK_BYTES)]);
-            let further = value.chunks(CHUNK_BYTES).skip(1);
-            for (number, chunk) in (1u32..).zip(further) {
-                batch.insert(chunk_key(key, number), chunk);
-            }
-            (key, further_chunks(value.len()))
-        }
-        Op::Delete { key } => {
-            batch.remove(&key[..]);
-            (key, 0)
-        }
-    };
-    let Some(chunked) = chunked else {
-        return;
-    };
-    let before = match further {
-        0 => chunked.remove(key),
-        _ => chunked.insert(key.clone(), further),
-    };
-    for number in further + 1..=before.unwrap_or(0) {
-        batch.remove(chunk_key(key, number));
-    }
-}
-
 /// Writes a batch with sled's own.
-fn write_whole(
-    db: &Db,
-    batch: &WriteBatch,
-    mut chunked: Option<&mut HashMap<Bytes, u32>>,
-) -> sled::Result<()> {
+fn write_whole(db: &Db, batch: &WriteBatch, mut chunked: Option<&mut Chunked>) -> sled::Result<()> {
     let mut out = sled::Batch::default();
     for op in batch.ops() {
         add(&mut out, &mut chunked, op);
@@ -379,12 +317,20 @@ fn is_reserved(key: &[u8]) -> bool {
     first == INNER_FENCE_PREFIX || first >= OUTER_FENCE_PREFIX
 }
 
-fn build_fences(db: &Db) -> sled::Result<()> {
-    for prefix in [INNER_FENCE_PREFIX, OUTER_FENCE_PREFIX, JOURNAL_PREFIX] {
-        // The highest entry is built last.
-        if db.contains_key([prefix, FENCE_ENTRIES - 1])? {
-            continue;
+const FENCE_PREFIXES: [u8; 3] = [INNER_FENCE_PREFIX, OUTER_FENCE_PREFIX, JOURNAL_PREFIX];
+
+/// Whether a database has its fences, which every complete one has.
+fn is_fenced(db: &Db) -> sled::Result<bool> {
+    for prefix in FENCE_PREFIXES {
+        if !db.contains_key([prefix, FENCE_ENTRIES - 1])? {
+            return Ok(false);
         }
+    }
+    Ok(true)
+}
+
+fn build_fences(db: &Db) -> sled::Result<()> {
+    for prefix in FENCE_PREFIXES {
         for number in 0..FENCE_ENTRIES {
             db.insert([prefix, number], &[])?;
         }
@@ -554,34 +500,5 @@ impl Engine for Sled {
         let persisted = self.persist();
         *self.state.write() = None;
         persisted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunk_keys_name_their_key_and_number() {
-        for key in [&b""[..], b"r", b"r\0\0\0\x01", b"\xff\xff\xff\xff\xff"] {
-            assert_eq!(parse_chunk_key(&chunk_key(key, 7)), Some((key, 7)));
-        }
-        assert_eq!(parse_chunk_key(b"\xff\0\0"), None);
-    }
-
-    #[test]
-    fn a_value_has_as_many_chunks_as_it_needs() {
-        let one = CHUNK_BYTES;
-        let cases = [
-            (0, 0),
-            (1, 0),
-            (one, 0),
-            (one + 1, 1),
-            (2 * one, 1),
-            (2 * one + 1, 2),
-        ];
-        for (len, further) in cases {
-            assert_eq!(further_chunks(len), further, "{len}");
-        }
     }
 }
