@@ -33,6 +33,9 @@ pub struct Links {
     pub previous_wanted: Arc<AtomicUsize>,
 }
 
+/// Messages that may come between a revision and its watchers in a burst that does not end.
+const MESSAGES_WAITED_MAX: usize = 64;
+
 /// What the hub receives.
 #[derive(Clone, Debug)]
 pub struct Ports {
@@ -86,6 +89,8 @@ pub struct Watch {
     published: Counts,
     /// A [`Continue`] is on its way.
     continuing: bool,
+    /// Messages handled since revisions began to wait for the end of the burst.
+    messages_waited: usize,
     stopped: bool,
 }
 
@@ -145,6 +150,7 @@ impl Watch {
             random,
             published: Counts::default(),
             continuing: false,
+            messages_waited: 0,
             stopped: false,
         });
         Started {
@@ -162,6 +168,14 @@ impl Watch {
                 .links
                 .previous_wanted
                 .store(wanted, Ordering::Release);
+        }
+        if self.hub.has_pending() {
+            self.messages_waited += 1;
+            if self.messages_waited >= MESSAGES_WAITED_MAX {
+                self.hub.pass_on();
+            }
+        } else {
+            self.messages_waited = 0;
         }
         self.hub.turn();
         self.ask_for_history();

@@ -87,32 +87,34 @@ impl Hub {
 
     /// Tells the watches whose time has come that nothing happened, if nothing did (W-15).
     pub(crate) fn tell_progress(&mut self) {
-        let now_ms = self.now_ms;
         let mut told = Vec::new();
         for (index, stream) in self.streams.iter_mut() {
-            if now_ms < stream.progress_at_ms {
-                continue;
+            if self.now_ms >= stream.progress_at_ms {
+                let every_ms = stream.progress_every_ms.max(1);
+                let missed = (self.now_ms - stream.progress_at_ms) / every_ms;
+                stream.progress_at_ms += (missed + 1) * every_ms;
+                stream.progress_from = (stream.progress_watchers > 0).then_some(i64::MIN);
             }
-            let missed = (now_ms - stream.progress_at_ms) / stream.progress_every_ms.max(1) + 1;
-            stream.progress_at_ms += missed * stream.progress_every_ms;
-            if stream.progress_watchers == 0 {
+            let Some(from) = stream.progress_from.filter(|_| !stream.blocked) else {
                 continue;
-            }
-            for key in stream.watchers.values() {
+            };
+            stream.progress_from = None;
+            for (watch_id, key) in stream.watchers.range(from..) {
                 let watcher = &mut self.watchers[*key];
-                if !watcher.progress_notify || std::mem::take(&mut watcher.heard) {
-                    continue;
-                }
-                if watcher.state != State::Synced || watcher.start_revision > self.revision {
+                let due = watcher.progress_notify
+                    && watcher.state == State::Synced
+                    && watcher.start_revision <= self.revision;
+                if std::mem::take(&mut watcher.heard) || !due {
                     continue;
                 }
                 let response = Response {
-                    watch_id: watcher.watch_id,
+                    watch_id: *watch_id,
                     revision: self.revision,
                     content: Content::Progress,
                 };
-                // A full queue has news enough for its client.
                 if stream.sink.offer(response).is_err() {
+                    // The rest is told when there is room, so that late ids get their turn.
+                    stream.progress_from = Some(*watch_id);
                     stream.blocked = true;
                     break;
                 }

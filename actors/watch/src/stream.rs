@@ -32,6 +32,8 @@ pub struct Stream {
     pub progress_watchers: usize,
     /// When they are told next.
     pub progress_at_ms: u64,
+    /// Telling them is under way, and goes on with this id when the sink has room.
+    pub progress_from: Option<i64>,
     /// How often, the jitter included.
     pub progress_every_ms: u64,
 }
@@ -51,6 +53,7 @@ impl Stream {
             dirty: false,
             progress_watchers: 0,
             progress_at_ms: now_ms.saturating_add(progress_every_ms),
+            progress_from: None,
             progress_every_ms,
         }
     }
