@@ -289,7 +289,8 @@ impl Node {
             (COARSE_TICK, mvcc.tick.clone()),
             (COARSE_TICK, watch.ports.tick.clone()),
             (COARSE_TICK, lease.tick.clone()),
-            (COARSE_TICK, members.tick.clone()),
+            // Its first proposal is what a start waits for.
+            (FINE_TICK, members.tick.clone()),
         ])?;
 
         let health = HealthReporter::new();

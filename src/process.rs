@@ -1,5 +1,6 @@
 //! The process: what happens when something breaks, and how it is told to stop.
 
+use std::backtrace::Backtrace;
 use std::process::ExitCode;
 use std::sync::Once;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if rusd_storage::engine::opening() {
                 return;
@@ -23,13 +23,14 @@ pub fn install_panic_hook() {
                 .map(|text| (*text).to_owned())
                 .or_else(|| info.payload().downcast_ref::<String>().cloned())
                 .unwrap_or_default();
+            let backtrace = Backtrace::force_capture();
             tracing::error!(
                 fatal = true,
                 location,
                 reason,
-                "fatal: the process ends; restart recovers from disk"
+                %backtrace,
+                "the process ends; restart recovers from disk"
             );
-            default(info);
             crate::logging::flush();
             std::process::abort();
         }));

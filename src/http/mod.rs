@@ -86,7 +86,7 @@ impl Http {
             "/debug/vars" if self.surface == Surface::Client => metrics::vars(),
             _ => match Probe::at(path) {
                 Some(probe) => health::probe(context, probe, &query).await,
-                None if path.starts_with("/v3/") || path.starts_with("/v3beta/") => {
+                None if is_gateway(path) && self.surface == Surface::Client => {
                     return text(
                         StatusCode::NOT_IMPLEMENTED,
                         "the JSON gateway is not available in this version of rusd: use gRPC\n",
@@ -152,12 +152,16 @@ fn version(context: Option<&Context>) -> Response<Body> {
         .map(|context| context.version.to_string())
         .unwrap_or_default();
     let decided = context.and_then(|context| context.published.load().cluster_version.clone());
-    let body = serde_json::json!({
-        "etcdserver": server,
-        "etcdcluster": decided.as_deref().unwrap_or("not_decided"),
-        "storage": decided.as_deref().unwrap_or("unknown"),
-    });
-    json(StatusCode::OK, body.to_string())
+    let cluster = decided.as_deref().unwrap_or("not_decided");
+    let storage = decided.as_deref().unwrap_or("unknown");
+    // Three versions need no escaping, and their order is etcd's.
+    let body =
+        format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{storage}"}}"#);
+    json(StatusCode::OK, body)
+}
+
+fn is_gateway(path: &str) -> bool {
+    path.starts_with("/v3/") || path.starts_with("/v3beta/")
 }
 
 fn answer(

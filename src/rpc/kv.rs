@@ -3,12 +3,15 @@
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
 use super::range_stream;
+use super::slow::{Content, warn_if_slow};
+use bytes::Bytes;
 use rusd_messages::Reply;
 use rusd_messages::reader::{LargeRange, Read};
 use rusd_proto::ApplyReply;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_state::kv::{quota, range, txn, validate};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
 /// Above these a range is read by a reader thread, so that it does not hold up a gRPC thread: about as long as
@@ -28,6 +31,16 @@ impl KvService {
         Self { context }
     }
 
+    /// Logs the call if it turns out to be slow.
+    fn logged(&self, method: &'static str, content: Content) -> Logged {
+        Logged {
+            method,
+            content,
+            started: Instant::now(),
+            slow_after: self.context.limits.warning_unary_request,
+        }
+    }
+
     /// Reads a validated range at the newest view; a large one on a reader thread.
     async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         let views = &self.context.views;
@@ -45,6 +58,28 @@ impl KvService {
         };
         self.context.complete(&mut response.header);
         Ok(response)
+    }
+}
+
+/// A call that is logged at its end, if it was slow.
+struct Logged {
+    method: &'static str,
+    content: Content,
+    started: Instant,
+    slow_after: Duration,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        warn_if_slow(self.method, self.started, self.slow_after, &self.content);
+    }
+}
+
+fn keys(key: &Bytes, range_end: &Bytes, value_bytes: Option<usize>) -> Content {
+    Content::Keys {
+        key: key.clone(),
+        range_end: range_end.clone(),
+        value_bytes,
     }
 }
 
@@ -84,6 +119,11 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
         let request = request.into_inner();
+        let value_bytes = Some(request.value.len());
+        let _logged = self.logged(
+            "/etcdserverpb.KV/Put",
+            keys(&request.key, &Bytes::new(), value_bytes),
+        );
         self.context.admit(quota::put_cost(&request))?;
         validate::put(&request).map_err(status)?;
         let request = InternalRaftRequest {
@@ -104,6 +144,10 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let request = request.into_inner();
+        let _logged = self.logged(
+            "/etcdserverpb.KV/DeleteRange",
+            keys(&request.key, &request.range_end, None),
+        );
         validate::delete_range(&request).map_err(status)?;
         let request = InternalRaftRequest {
             delete_range: Some(request),
@@ -123,6 +167,12 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
+        let content = Content::Txn {
+            compares: request.compare.len(),
+            success: request.success.len(),
+            failure: request.failure.len(),
+        };
+        let _logged = self.logged("/etcdserverpb.KV/Txn", content);
         self.context.admit(quota::txn_cost(&request))?;
         validate::txn(&request, self.context.limits.max_txn_ops).map_err(status)?;
         if txn::is_read_only(&request) {

@@ -45,7 +45,7 @@ impl MaintenanceService {
         for alarm in &self.context.published.load().alarms {
             let kind = pb::AlarmType::try_from(alarm.alarm).unwrap_or(pb::AlarmType::None);
             errors.push(format!(
-                "memberID:{} alarm:{} ",
+                "memberID:{} alarm:{}",
                 alarm.member_id,
                 kind.as_str_name()
             ));
@@ -94,7 +94,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
             errors: self.errors(),
             is_learner: false,
             storage_version: context.version.cluster().to_string(),
-            db_size_quota: bytes(context.limits.quota_bytes.unwrap_or(0)),
+            // A quota that is switched off is shown as it is configured: negative.
+            db_size_quota: context.limits.quota_bytes.map_or(-1, bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }

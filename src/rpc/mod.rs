@@ -9,6 +9,7 @@ pub mod lease;
 pub mod maintenance;
 pub mod metrics;
 pub mod range_stream;
+pub mod slow;
 pub mod watch;
 
 pub use context::Context;
@@ -16,8 +17,9 @@ pub use context::Context;
 use context::status;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use metrics::{CallMetrics, CallType, Method};
+use metrics::{CallType, Method};
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
@@ -25,17 +27,19 @@ use rusd_proto::etcdserverpb::{
 };
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// What gRPC itself may add to a message beyond `--max-request-bytes` (G-10).
 pub const TRANSPORT_OVERHEAD_BYTES: usize = 512 * 1024;
+
+const KV: &str = "etcdserverpb.KV";
 
 /// A service that is called by name and not counted.
 type OtherService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
@@ -97,7 +101,12 @@ impl Grpc {
         };
         let call = method.start();
         if let Err(error) = self.check_metadata(&request, method) {
-            return Box::pin(std::future::ready(call.finish(status(error).into_http())));
+            return Box::pin(async move {
+                if method.kind == CallType::Unary {
+                    drain(request.into_body()).await;
+                }
+                call.finish(status(error).into_http())
+            });
         }
         let deadline = deadline(&request);
         let response = self.dispatch(method, request);
@@ -117,14 +126,17 @@ impl Grpc {
             };
             let Ok(response) = response;
             let response = as_grpc_go_says(response);
-            warn_if_slow(method, &call, slow_after);
+            // The KV handlers know what was asked, and log that too.
+            if method.kind == CallType::Unary && method.service != KV {
+                slow::warn_if_slow(method.path, call.started, slow_after, &slow::Content::Other);
+            }
             call.finish(response)
         })
     }
 
     fn dispatch(&self, method: &'static Method, request: Request<Incoming>) -> Answer {
         match method.service {
-            "etcdserverpb.KV" => boxed(self.kv.clone().call(request)),
+            KV => boxed(self.kv.clone().call(request)),
             "etcdserverpb.Watch" => boxed(self.watch.clone().call(request)),
             "etcdserverpb.Lease" => boxed(self.lease.clone().call(request)),
             "etcdserverpb.Cluster" => boxed(self.cluster.clone().call(request)),
@@ -158,7 +170,7 @@ impl Grpc {
         };
         Box::pin(async move {
             let Ok(response) = answer.await;
-            response
+            as_grpc_go_says(response)
         })
     }
 
@@ -210,6 +222,15 @@ where
     Box::pin(future)
 }
 
+/// Reads what a refused call still sends, within reason: resetting the stream instead looks like a failure of the
+/// transport to some clients.
+async fn drain(body: Incoming) {
+    const BYTES_MAX: usize = 64 * 1024;
+    let _too_much_or_gone = http_body_util::Limited::new(body, BYTES_MAX)
+        .collect()
+        .await;
+}
+
 /// The client's own deadline, from the `grpc-timeout` header: up to eight digits and a unit.
 fn deadline<B>(request: &Request<B>) -> Option<Duration> {
     let value = request.headers().get("grpc-timeout")?.to_str().ok()?;
@@ -226,11 +247,18 @@ fn deadline<B>(request: &Request<B>) -> Option<Duration> {
     })
 }
 
-/// tonic refuses an oversized message with OutOfRange; gRPC servers in Go with ResourceExhausted, and
+/// Two texts that clients know from gRPC servers in Go: of the health service (H-01), and
+/// of the transport. tonic refuses an oversized message with OutOfRange; gRPC servers in Go with ResourceExhausted, and
 /// clients know them by that code and text (G-10).
-fn as_grpc_go_says(mut response: Response<Body>) -> Response<Body> {
+fn as_grpc_go_says(response: Response<Body>) -> Response<Body> {
     const OUT_OF_RANGE: &str = "11";
-    let headers = response.headers_mut();
+    let headers = response.headers();
+    if headers
+        .get("grpc-message")
+        .is_some_and(|text| text == "service%20not%20registered")
+    {
+        return Status::not_found("unknown service").into_http();
+    }
     if headers
         .get("grpc-status")
         .is_none_or(|code| code != OUT_OF_RANGE)
@@ -240,9 +268,8 @@ fn as_grpc_go_says(mut response: Response<Body>) -> Response<Body> {
     let Some(text) = headers.get("grpc-message").and_then(|m| m.to_str().ok()) else {
         return response;
     };
-    if !text.contains("message%20length%20too%20large")
-        && !text.contains("message length too large")
-    {
+    let text = text.replace("%20", " ");
+    if !text.contains("message length too large") {
         return response;
     }
     let mut numbers = text
@@ -257,27 +284,6 @@ fn as_grpc_go_says(mut response: Response<Body>) -> Response<Body> {
         "grpc: received message larger than max ({found} vs. {limit})"
     ))
     .into_http()
-}
-
-fn warn_if_slow(method: &'static Method, call: &CallMetrics, slow_after: Duration) {
-    if method.kind != CallType::Unary || slow_after.is_zero() {
-        return;
-    }
-    let took: Duration = Instant::now().saturating_duration_since(call.started);
-    if took > slow_after {
-        warn!(
-            method = method.path,
-            took_ms = took.as_millis() as u64,
-            expected_ms = slow_after.as_millis() as u64,
-            "request took too long"
-        );
-    } else {
-        debug!(
-            method = method.path,
-            took_us = took.as_micros() as u64,
-            "request served"
-        );
-    }
 }
 
 /// Whether a request is gRPC, by its content type.

@@ -1,143 +1,330 @@
-//! The Watch service (stand-in while measuring).
-#![allow(missing_docs)]
-use super::Context;
-use rusd_messages::Port;
+//! The Watch service: one stream with many watches, between a client and the watch hub.
+//!
+//! Two parties serve a stream. A task takes the client's requests and tells them to the hub, as many at a time
+//! as the stream has credits. The response side drains the stream's queue, completes headers, cuts large
+//! responses into pieces for those who want that, and tells the hub when there is room again. When either
+//! ends, so does the other.
+
+use super::context::{refused, status};
+use super::metrics::{self, Method};
+use super::{Context, TRANSPORT_OVERHEAD_BYTES};
 use rusd_messages::watch::{
-    CloseStream, Content, Credits, FromStream, OpenStream, Seen, SinkReader, SinkReady, StreamId,
-    StreamRequest, sink,
+    CloseStream, Credits, FromStream, OpenStream, Response as HubResponse, Seen, SinkReader,
+    SinkReady, StreamId, StreamRequest, sink,
 };
-use rusd_proto::etcdserverpb as pb;
+use rusd_messages::{Port, RaftStatus};
+use rusd_proto::EtcdError;
+use rusd_proto::etcdserverpb::watch_request::RequestUnion;
+use rusd_proto::etcdserverpb::watch_server;
+use rusd_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
 use rusd_storage::ReadAt;
+use rusd_watch::{limits, wire};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context as Cx, Poll};
-use tokio_stream::StreamExt;
-use tonic::{Request, Response, Status, Streaming};
-#[derive(Clone)]
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+const PATH: &str = "/etcdserverpb.Watch/Watch";
+/// Polls without a leader, one per election timeout, after which a stream that requires one ends (G-04).
+const LEADERLESS_POLLS_MAX: u32 = 3;
+/// Responses in a row after which the response side looks whether the stream is over, though there are more.
+const RESPONSES_BETWEEN_LOOKS: u32 = 64;
+
+/// Handler of `etcdserverpb.Watch`.
+#[derive(Clone, Debug)]
 pub struct WatchService {
-    c: Arc<Context>,
+    context: Arc<Context>,
+    ports: Ports,
+    election_timeout: Duration,
+    next_stream: Arc<AtomicU64>,
+}
+
+/// The hub's ports that streams use.
+#[derive(Clone, Debug)]
+struct Ports {
     open: Port<OpenStream>,
     request: Port<FromStream>,
-    ready: Port<SinkReady>,
+    sink_ready: Port<SinkReady>,
     close: Port<CloseStream>,
-    next: Arc<AtomicU64>,
 }
+
 impl WatchService {
-    pub fn new(c: &Arc<Context>, p: &rusd_watch::Ports, _: std::time::Duration) -> Self {
+    /// Over the shared context and the hub's ports. `election_timeout` is how often a stream that requires a
+    /// leader looks for one.
+    pub fn new(
+        context: &Arc<Context>,
+        hub: &rusd_watch::Ports,
+        election_timeout: Duration,
+    ) -> Self {
         Self {
-            c: c.clone(),
-            open: p.open.clone(),
-            request: p.request.clone(),
-            ready: p.sink_ready.clone(),
-            close: p.close.clone(),
-            next: Arc::default(),
+            context: context.clone(),
+            ports: Ports {
+                open: hub.open.clone(),
+                request: hub.request.clone(),
+                sink_ready: hub.sink_ready.clone(),
+                close: hub.close.clone(),
+            },
+            election_timeout,
+            next_stream: Arc::default(),
         }
     }
 }
-pub struct Out {
-    c: Arc<Context>,
-    r: SinkReader,
-    id: StreamId,
-    ready: Port<SinkReady>,
-    close: Port<CloseStream>,
-}
-impl Drop for Out {
-    fn drop(&mut self) {
-        let _ = self.close.deliver(CloseStream { stream: self.id });
-    }
-}
-impl futures_core::Stream for Out {
-    type Item = Result<pb::WatchResponse, Status>;
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        match this.r.poll_next(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some((x, wake))) => {
-                if wake {
-                    let _ = this.ready.deliver(SinkReady { stream: this.id });
-                }
-                let mut w = pb::WatchResponse {
-                    header: Some(this.c.header_at(x.revision)),
-                    watch_id: x.watch_id,
-                    ..Default::default()
-                };
-                match x.content {
-                    Content::Created => w.created = true,
-                    Content::Refused(e) => {
-                        w.created = true;
-                        w.canceled = true;
-                        w.watch_id = -1;
-                        w.cancel_reason = e.to_string();
-                    }
-                    Content::Canceled => w.canceled = true,
-                    Content::Compacted { compacted_revision } => {
-                        w.canceled = true;
-                        w.compact_revision = compacted_revision;
-                    }
-                    Content::Progress | Content::ProgressOfAll => {}
-                    Content::Events { events, fragment } => {
-                        w.events = events.as_slice().to_vec();
-                        w.fragment = fragment;
-                    }
-                }
-                Poll::Ready(Some(Ok(w)))
-            }
-        }
-    }
-}
+
 #[tonic::async_trait]
-impl pb::watch_server::Watch for WatchService {
-    type WatchStream = Out;
+impl watch_server::Watch for WatchService {
+    type WatchStream = Responses;
+
     async fn watch(
         &self,
-        r: Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<Response<Out>, Status> {
-        let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (s, reader, credits): (_, _, Credits) = sink(rusd_watch::limits::SINK);
-        self.open
-            .tell(OpenStream {
-                stream: id,
-                sink: s,
-            })
-            .map_err(super::context::refused)?;
-        let (req, c, close) = (self.request.clone(), self.c.clone(), self.close.clone());
-        let mut inb = r.into_inner();
-        tokio::spawn(async move {
-            while let Some(Ok(m)) = inb.next().await {
-                if !credits.take().await {
-                    break;
-                }
-                use pb::watch_request::RequestUnion as U;
-                let v = c.views.load();
-                let q = match m.request_union {
-                    Some(U::CreateRequest(request)) => StreamRequest::Create {
-                        request,
-                        seen: Seen {
-                            revision: v.revision(),
-                            compacted_revision: v.compacted_revision(),
-                        },
-                    },
-                    Some(U::CancelRequest(x)) => StreamRequest::Cancel {
-                        watch_id: x.watch_id,
-                    },
-                    Some(U::ProgressRequest(_)) => StreamRequest::Progress,
-                    None => continue,
-                };
-                let _ = req.deliver(FromStream {
-                    stream: id,
-                    request: q,
-                });
-            }
-            let _ = close.deliver(CloseStream { stream: id });
-        });
-        Ok(Response::new(Out {
-            c: self.c.clone(),
-            r: reader,
-            id,
-            ready: self.ready.clone(),
-            close: self.close.clone(),
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        let requires_leader = request
+            .metadata()
+            .get("hasleader")
+            .is_some_and(|value| value == "true");
+        if requires_leader && self.context.raft.leader().is_none() {
+            return Err(status(EtcdError::NoLeader));
+        }
+        let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        let (sink, reader, credits) = sink(limits::SINK);
+        self.ports
+            .open
+            .tell(OpenStream { stream, sink })
+            .map_err(refused)?;
+        let requests = Requests {
+            stream,
+            requests: request.into_inner(),
+            credits,
+            context: self.context.clone(),
+            hub: self.ports.request.clone(),
+        };
+        let leader = requires_leader.then(|| (self.context.raft.clone(), self.election_timeout));
+        Ok(Response::new(Responses {
+            stream,
+            reader,
+            pieces: None,
+            over: tokio::spawn(until_over(requests, leader)),
+            ended: false,
+            responses_until_look: RESPONSES_BETWEEN_LOOKS,
+            method: metrics::method(PATH),
+            context: self.context.clone(),
+            sink_ready: self.ports.sink_ready.clone(),
+            close: self.ports.close.clone(),
         }))
+    }
+}
+
+/// Resolves to the reason when the stream is to end before its client goes away.
+async fn until_over(requests: Requests, leader: Option<(Arc<RaftStatus>, Duration)>) -> Status {
+    match leader {
+        None => requests.take_all().await,
+        Some((raft, election_timeout)) => tokio::select! {
+            status = requests.take_all() => status,
+            () = leader_lost(&raft, election_timeout) => status(EtcdError::NoLeader),
+        },
+    }
+}
+
+async fn leader_lost(raft: &RaftStatus, election_timeout: Duration) {
+    let mut patience = Patience::default();
+    loop {
+        tokio::time::sleep(election_timeout).await;
+        if !patience.goes_on(raft.leader().is_some()) {
+            return;
+        }
+    }
+}
+
+/// How long a stream that requires a leader has been without.
+#[derive(Debug, Default)]
+struct Patience {
+    leaderless_polls: u32,
+}
+
+impl Patience {
+    /// Counts a poll; false when there were too many without a leader in a row.
+    fn goes_on(&mut self, has_leader: bool) -> bool {
+        self.leaderless_polls = if has_leader {
+            0
+        } else {
+            self.leaderless_polls + 1
+        };
+        self.leaderless_polls < LEADERLESS_POLLS_MAX
+    }
+}
+
+/// The client's side of a stream.
+struct Requests {
+    stream: StreamId,
+    requests: Streaming<WatchRequest>,
+    credits: Credits,
+    context: Arc<Context>,
+    hub: Port<FromStream>,
+}
+
+impl Requests {
+    /// Tells the hub every request. A client that has no more of them keeps its watches: this returns only
+    /// when something is wrong.
+    async fn take_all(mut self) -> Status {
+        let method = metrics::method(PATH);
+        loop {
+            let union = match self.requests.message().await {
+                Ok(Some(request)) => request.request_union,
+                Ok(None) => std::future::pending().await,
+                Err(error) if error.code() == Code::Cancelled => {
+                    return status(EtcdError::WatchCanceled);
+                }
+                Err(error) => return error,
+            };
+            if let Some(method) = method {
+                method.message_received();
+            }
+            // What is neither of the three is ignored (W-01).
+            let Some(union) = union else {
+                continue;
+            };
+            if !self.credits.take().await {
+                return status(EtcdError::Stopped);
+            }
+            let request = self.typed(union);
+            let stream = self.stream;
+            if let Err(error) = self.hub.deliver(FromStream { stream, request }) {
+                return refused(error);
+            }
+        }
+    }
+
+    fn typed(&self, union: RequestUnion) -> StreamRequest {
+        match union {
+            RequestUnion::CreateRequest(request) => {
+                let view = self.context.views.peek();
+                let seen = Seen {
+                    revision: view.revision(),
+                    compacted_revision: view.compacted_revision(),
+                };
+                StreamRequest::Create { request, seen }
+            }
+            RequestUnion::CancelRequest(request) => StreamRequest::Cancel {
+                watch_id: request.watch_id,
+            },
+            RequestUnion::ProgressRequest(_) => StreamRequest::Progress,
+        }
+    }
+}
+
+/// The server's side of a stream.
+#[derive(Debug)]
+pub struct Responses {
+    stream: StreamId,
+    reader: SinkReader,
+    /// What is left of a response that goes out in pieces.
+    pieces: Option<wire::Pieces>,
+    over: JoinHandle<Status>,
+    ended: bool,
+    responses_until_look: u32,
+    method: Option<&'static Method>,
+    context: Arc<Context>,
+    sink_ready: Port<SinkReady>,
+    close: Port<CloseStream>,
+}
+
+impl Responses {
+    fn poll_response(
+        &mut self,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Result<WatchResponse, Status>> {
+        if let Some(piece) = self.pieces.as_mut().and_then(Iterator::next) {
+            return Poll::Ready(Ok(piece));
+        }
+        self.pieces = None;
+        if self.responses_until_look == 0
+            && let Poll::Ready(status) = self.poll_over(context)
+        {
+            return Poll::Ready(Err(status));
+        }
+        match self.reader.poll_next(context) {
+            Poll::Ready(Some((response, wake_hub))) => {
+                self.responses_until_look = self.responses_until_look.saturating_sub(1);
+                Poll::Ready(Ok(self.complete(response, wake_hub)))
+            }
+            Poll::Ready(None) => Poll::Ready(Err(status(EtcdError::Stopped))),
+            Poll::Pending => Poll::Ready(Err(ready!(self.poll_over(context)))),
+        }
+    }
+
+    /// Whether the other side has found a reason to end.
+    fn poll_over(&mut self, context: &mut TaskContext<'_>) -> Poll<Status> {
+        self.responses_until_look = RESPONSES_BETWEEN_LOOKS;
+        let over = ready!(Pin::new(&mut self.over).poll(context));
+        Poll::Ready(over.unwrap_or_else(|_| status(EtcdError::Stopped)))
+    }
+
+    fn complete(&mut self, response: HubResponse, wake_hub: bool) -> WatchResponse {
+        if wake_hub {
+            let stream = self.stream;
+            // A hub that has stopped has let go of the sink as well, which is noticed next.
+            let _stopped = self.sink_ready.deliver(SinkReady { stream });
+        }
+        let header = ResponseHeader {
+            cluster_id: self.context.cluster.0,
+            member_id: self.context.member.0,
+            revision: response.revision,
+            raft_term: self.context.raft.term().0,
+        };
+        let (response, may_be_split) = wire::to_wire(response, header);
+        if !may_be_split {
+            return response;
+        }
+        let limit_bytes = self.context.limits.max_request_bytes + TRANSPORT_OVERHEAD_BYTES;
+        let mut pieces = wire::split(response, limit_bytes);
+        let first = pieces.next();
+        self.pieces = Some(pieces);
+        first.unwrap_or_default()
+    }
+}
+
+impl futures_core::Stream for Responses {
+    type Item = Result<WatchResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let response = ready!(this.poll_response(context));
+        this.ended = response.is_err();
+        if let (Ok(_), Some(method)) = (&response, this.method) {
+            method.message_sent();
+        }
+        Poll::Ready(Some(response))
+    }
+}
+
+/// The call is over, whoever ended it: the hub forgets the stream, and its requests are no longer read.
+impl Drop for Responses {
+    fn drop(&mut self) {
+        self.over.abort();
+        let stream = self.stream;
+        // A hub that has stopped has forgotten it already.
+        let _stopped = self.close.deliver(CloseStream { stream });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g_04_three_polls_in_a_row_without_a_leader_are_too_many() {
+        let mut patience = Patience::default();
+        let polls = [true, false, false, true, false, false, false];
+        let goes_on: Vec<bool> = polls
+            .into_iter()
+            .map(|has_leader| patience.goes_on(has_leader))
+            .collect();
+        assert_eq!(goes_on, [true, true, true, true, true, true, false]);
     }
 }

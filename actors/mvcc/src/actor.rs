@@ -1,23 +1,25 @@
 //! The actor that owns the state machine.
 
 use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
-use crate::events::event;
+use crate::events::{event, previous};
 use crate::metrics;
 use crate::reader::fatal;
 use actix::{Actor, ActorContext, Addr, Context, Handler};
 use arc_swap::ArcSwap;
-use rusd_messages::compactor::{CompactionPending, CompactStepped, RevisionAdvanced};
+use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::lease::{LeaseChange, LeasesChanged};
 use rusd_messages::members::MembersChanged;
-use rusd_messages::mvcc::{self as messages, Apply, CommittedEntry, CompactStep, Defragment, EngineWrote, LeaseKeys};
+use rusd_messages::mvcc::{
+    self as messages, Apply, CommittedEntry, CompactStep, Defragment, EngineWrote, LeaseKeys,
+};
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
 use rusd_messages::{Delivery, Index, Port, Published, Reply, Stop, Tick};
-use rusd_proto::{ApplyReply, ApplyResult};
 use rusd_proto::etcdserverpb::AlarmType;
+use rusd_proto::{ApplyReply, ApplyResult};
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};
 use rusd_storage::engine::EngineDir;
-use rusd_storage::{Change, ReadAt, StorageError, Views};
+use rusd_storage::{Change, ReadAt, Views};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,7 +145,11 @@ impl Handler<Connect> for Mvcc {
 
 impl Mvcc {
     /// Starts the actor on an arbiter of its own.
-    pub fn start(arbiter: &actix::ArbiterHandle, machine: StateMachine, config: MvccConfig) -> (Addr<Self>, Publications) {
+    pub fn start(
+        arbiter: &actix::ArbiterHandle,
+        machine: StateMachine,
+        config: MvccConfig,
+    ) -> (Addr<Self>, Publications) {
         metrics::init();
         let (sender, receiver) = watch::channel(machine.applied().0);
         let published = Arc::new(ArcSwap::from_pointee(published(&machine)));
@@ -225,7 +231,10 @@ impl Mvcc {
     fn connected(&self) -> &Connected {
         match &self.links {
             Some(connected) => connected,
-            None => fatal("starting", &"the state machine was told something before it was connected"),
+            None => fatal(
+                "starting",
+                &"the state machine was told something before it was connected",
+            ),
         }
     }
 
@@ -245,7 +254,9 @@ impl Mvcc {
         let keys = self.machine.keys();
         let (through, compacted) = (keys.revision(), keys.compacted_revision());
         let links = &self.connected().links;
-        expect_open(links.compacted.deliver(Compacted { revision: compacted }));
+        expect_open(links.compacted.deliver(Compacted {
+            revision: compacted,
+        }));
         expect_open(links.lagged.deliver(Lagged { through }));
         if let Some(revision) = self.machine.compaction_pending() {
             expect_open(links.compaction.deliver(CompactionPending { revision }));
@@ -255,14 +266,24 @@ impl Mvcc {
 
     fn tell_leases(&self, changes: Vec<LeaseChange>) {
         if !changes.is_empty() {
-            expect_open(self.connected().links.leases.deliver(LeasesChanged { changes }));
+            expect_open(
+                self.connected()
+                    .links
+                    .leases
+                    .deliver(LeasesChanged { changes }),
+            );
         }
     }
 
     fn tell_members(&self) {
         let published = Arc::new(published(&self.machine));
         self.published.store(published.clone());
-        expect_open(self.connected().links.members.deliver(MembersChanged { published }));
+        expect_open(
+            self.connected()
+                .links
+                .members
+                .deliver(MembersChanged { published }),
+        );
     }
 
     fn tell_revision(&self) {
@@ -321,8 +342,8 @@ impl Mvcc {
         if took > self.config.warning_apply && !self.config.warning_apply.is_zero() {
             metrics::SLOW_APPLIES.inc();
             tracing::warn!(
-                took_ms = took.as_millis() as u64,
-                expected_ms = self.config.warning_apply.as_millis() as u64,
+                took = ?took,
+                "expected-duration" = ?self.config.warning_apply,
                 entries = count,
                 through = through.0,
                 "apply request took too long"
@@ -348,7 +369,10 @@ impl Mvcc {
             Ok(None) => {
                 // Applied before the restart: Raft still waits for the answer to a conf change.
                 if entry.kind == messages::EntryKind::ConfChange {
-                    told.conf_changes.push(ConfApplied { index, rejected: false });
+                    told.conf_changes.push(ConfApplied {
+                        index,
+                        rejected: false,
+                    });
                 }
                 return;
             }
@@ -360,10 +384,18 @@ impl Mvcc {
         let mut waits_for_removal = false;
         for effect in applied.effects {
             match effect {
-                Effect::LeaseGranted { id, ttl_s } => told.leases.push(LeaseChange::Granted { id, ttl_s }),
+                Effect::LeaseGranted { id, ttl_s } => {
+                    told.leases.push(LeaseChange::Granted { id, ttl_s })
+                }
                 Effect::LeaseRevoked { id } => told.leases.push(LeaseChange::Revoked { id }),
-                Effect::LeaseCheckpointed { id, remaining_ttl_s } => {
-                    told.leases.push(LeaseChange::Checkpointed { id, remaining_ttl_s });
+                Effect::LeaseCheckpointed {
+                    id,
+                    remaining_ttl_s,
+                } => {
+                    told.leases.push(LeaseChange::Checkpointed {
+                        id,
+                        remaining_ttl_s,
+                    });
                 }
                 Effect::AlarmsChanged | Effect::MembersChanged => told.members_changed = true,
                 Effect::ConfApplied(change) => told.conf_changes.push(ConfApplied {
@@ -383,7 +415,9 @@ impl Mvcc {
             told.revisions.push(Revision {
                 revision,
                 with_previous,
-                events: changes.map(|change| self.event(change, with_previous)).collect(),
+                events: changes
+                    .map(|change| self.event(change, with_previous))
+                    .collect(),
             });
         }
         match reply {
@@ -395,13 +429,14 @@ impl Mvcc {
 
     /// The event of a change, with the record it replaced only if somebody asked for that.
     fn event(&self, change: &Change, with_previous: bool) -> rusd_messages::watch::Event {
-        let previous = change.previous.filter(|_| with_previous).and_then(|revision| {
-            match self.machine.keys().record(revision, change.revision.main - 1) {
-                Ok(record) => Some(record.bytes),
-                Err(StorageError::Compacted | StorageError::Superseded) => None,
+        let previous = if with_previous {
+            match previous(self.machine.keys(), change) {
+                Ok(previous) => previous,
                 Err(error) => fatal("reading the previous record of a key", &error),
             }
-        });
+        } else {
+            None
+        };
         event(change, previous)
     }
 
@@ -412,7 +447,12 @@ impl Mvcc {
         };
         if self.lagging_through.is_some() {
             self.lagging_through = Some(last);
-        } else if let Err(refused) = self.connected().links.committed.tell(Committed { revisions }) {
+        } else if let Err(refused) = self
+            .connected()
+            .links
+            .committed
+            .tell(Committed { revisions })
+        {
             tracing::debug!(?refused, through = last, "the watch hub is behind");
             self.lagging_through = Some(last);
         }
@@ -421,7 +461,12 @@ impl Mvcc {
 
     fn tell_lag(&mut self) {
         if let Some(through) = self.lagging_through
-            && self.connected().links.lagged.tell(Lagged { through }).is_ok()
+            && self
+                .connected()
+                .links
+                .lagged
+                .tell(Lagged { through })
+                .is_ok()
         {
             self.lagging_through = None;
         }
@@ -496,7 +541,11 @@ impl Handler<Delivery<LeaseKeys>> for Mvcc {
 
     fn handle(&mut self, message: Delivery<LeaseKeys>, _: &mut Context<Self>) {
         let LeaseKeys { lease, reply } = message.open();
-        let keys = self.machine.leases().keys(lease).map(|keys| keys.cloned().collect());
+        let keys = self
+            .machine
+            .leases()
+            .keys(lease)
+            .map(|keys| keys.cloned().collect());
         reply.send(keys);
     }
 }
@@ -510,7 +559,11 @@ impl Handler<Delivery<Tick>> for Mvcc {
         if now_ms >= self.gauges_at_ms {
             self.gauges_at_ms = now_ms + GAUGES_INTERVAL_MS;
             let keys = self.machine.keys();
-            metrics::publish(&self.machine.sizes(), keys.revision(), keys.compacted_revision());
+            metrics::publish(
+                &self.machine.sizes(),
+                keys.revision(),
+                keys.compacted_revision(),
+            );
         }
     }
 }

@@ -271,7 +271,10 @@ impl Writer {
         };
         let took = rewriting.started.elapsed();
         DEFRAG_SECONDS.observe(took.as_secs_f64());
-        tracing::info!(took_ms = took.as_millis() as u64, "finished defragmentation");
+        tracing::info!(
+            took_ms = took.as_millis() as u64,
+            "finished defragmentation"
+        );
         self.engine = self.engines.engine();
         // The switch has persisted everything written so far.
         self.unpersisted_bytes = 0;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use rusd_messages::watch;
 use rusd_proto::mvccpb;
-use rusd_storage::{Change, ChangeKind};
+use rusd_storage::{Change, ChangeKind, ReadAt, StorageError, StorageResult};
 
 /// The event of a change; `previous` is the marshalled record it replaced, if that is wanted and known.
 pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
@@ -29,6 +29,34 @@ pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
         deleted,
         encoded,
         encoded_with_previous,
+    }
+}
+
+/// The record that `prev_kv` of a change shows, marshalled: the key's at the revision before the transaction, whatever the
+/// transaction itself did to it; None for a change that created the key, or if compaction has removed it (W-10).
+pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<Bytes>> {
+    let before = change.revision.main - 1;
+    let created =
+        || mvccpb::KeyValue::decode(change.record.clone()).is_ok_and(|kv| kv.version == 1);
+    if change.kind == ChangeKind::Put && (change.previous.is_none() || created()) {
+        return Ok(None);
+    }
+    let found = match change.previous {
+        Some(previous) if previous.main <= before => Ok(Some(previous)),
+        _ if before < 1 => Ok(None),
+        _ => reader
+            .get(&change.key, before)
+            .map(|meta| meta.map(|meta| meta.mod_revision)),
+    };
+    let record = found.and_then(|revision| match revision {
+        Some(revision) => reader
+            .record(revision, before)
+            .map(|record| Some(record.bytes)),
+        None => Ok(None),
+    });
+    match record {
+        Err(StorageError::Compacted | StorageError::Superseded) => Ok(None),
+        record => record,
     }
 }
 

@@ -3,7 +3,7 @@
 //! All of them take from one queue, so that one long read delays nobody while another thread is free.
 //! History for the watch hub has a thread of its own: a HashKV over everything must not hold up watchers.
 
-use crate::events::event;
+use crate::events::{event, previous};
 use rusd_messages::reader::{HashKv, History, LargeRange, Read};
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, Revision};
 use rusd_messages::{Delivery, Port};
@@ -39,18 +39,20 @@ pub fn spawn_readers(views: &Views, threads: usize) -> io::Result<Port<Read>> {
 pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
     let (port, queue) = Port::<History>::to_thread("history", HISTORY_QUEUE);
     let views = views.clone();
-    std::thread::Builder::new().name("history".to_owned()).spawn(move || {
-        for request in queue {
-            let request = Delivery::open(request);
-            let page = HistoryPage {
-                token: request.token,
-                result: history(&views, &request),
-            };
-            if request.reply.deliver(page).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("history".to_owned())
+        .spawn(move || {
+            for request in queue {
+                let request = Delivery::open(request);
+                let page = HistoryPage {
+                    token: request.token,
+                    result: history(&views, &request),
+                };
+                if request.reply.deliver(page).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(port)
 }
 
@@ -66,7 +68,9 @@ fn answer(views: &Views, read: Read) {
 }
 
 fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {
-    let hash = views.hash_kv(revision).map_err(|error| fatal_or_reply("HashKV", error))?;
+    let hash = views
+        .hash_kv(revision)
+        .map_err(|error| fatal_or_reply("HashKV", error))?;
     Ok(pb::HashKvResponse {
         header: None,
         hash: hash.hash,
@@ -98,7 +102,12 @@ fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevi
     for (revision, changes) in page.changes {
         let events: StorageResult<Vec<_>> = changes
             .iter()
-            .map(|change| Ok(event(change, previous(view, change, request.with_previous)?)))
+            .map(|change| {
+                Ok(event(
+                    change,
+                    previous_if(view, change, request.with_previous)?,
+                ))
+            })
             .collect();
         revisions.push(Revision {
             revision,
@@ -112,15 +121,15 @@ fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevi
     })
 }
 
-/// The record a change replaced; None where compaction has removed it (W-10).
-fn previous(view: &ReadView, change: &Change, wanted: bool) -> StorageResult<Option<bytes::Bytes>> {
-    let Some(revision) = change.previous.filter(|_| wanted) else {
-        return Ok(None);
-    };
-    match view.record(revision, change.revision.main - 1) {
-        Ok(record) => Ok(Some(record.bytes)),
-        Err(StorageError::Compacted | StorageError::Superseded) => Ok(None),
-        Err(error) => Err(error),
+fn previous_if(
+    view: &ReadView,
+    change: &Change,
+    wanted: bool,
+) -> StorageResult<Option<bytes::Bytes>> {
+    if wanted {
+        previous(view, change)
+    } else {
+        Ok(None)
     }
 }
 

@@ -13,7 +13,9 @@
 //! The cost while it runs: one page in memory, and on disk the new engine beside the old one.
 
 use bytes::Bytes;
-use rusd_storage::engine::{Direction, Engine, EngineDir, EngineError, Op, Retired, Rewrite, WriteBatch};
+use rusd_storage::engine::{
+    Direction, Engine, EngineDir, EngineError, Op, Retired, Rewrite, WriteBatch,
+};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -44,15 +46,16 @@ impl Copy {
     pub fn step(&mut self) -> Result<bool, EngineError> {
         let mut page = Vec::new();
         let mut bytes = 0;
-        self.live.scan(&self.cursor, END, Direction::Forward, &mut |key, value| {
-            bytes += key.len() + value.len();
-            page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            if bytes < PAGE_BYTES {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
+        self.live
+            .scan(&self.cursor, END, Direction::Forward, &mut |key, value| {
+                bytes += key.len() + value.len();
+                page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                if bytes < PAGE_BYTES {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
         let finished = bytes < PAGE_BYTES;
         if let Some((last, _)) = page.last() {
             self.cursor = last.to_vec();
@@ -70,7 +73,9 @@ impl Copy {
         let mut passed = WriteBatch::new();
         for op in batch.ops() {
             match op {
-                Op::Put { key, value } if key[..] < self.cursor[..] => passed.put(key.clone(), value.clone()),
+                Op::Put { key, value } if key[..] < self.cursor[..] => {
+                    passed.put(key.clone(), value.clone())
+                }
                 Op::Delete { key } if key[..] < self.cursor[..] => passed.delete(key.clone()),
                 Op::Put { .. } | Op::Delete { .. } => {}
             }
