@@ -153,6 +153,18 @@ pub(super) fn settle(
         apply_toml(&mut settings, &path, &text)?;
     }
 
+    // An empty variable counts as unset, except beside its flag: there etcd refuses it like any other.
+    for flag in &given {
+        if let Some(Target::Setting(setting)) = Target::of(&flag.name) {
+            let variable = format!("ETCD_{}", setting.variable_suffix());
+            if setting.is_etcds() && env.get(&variable).is_some_and(String::is_empty) {
+                return Err(ConfigError::FlagAndVariable {
+                    flag: format!("--{}", flag.name),
+                    variable,
+                });
+            }
+        }
+    }
     let flags_given = given
         .into_iter()
         .filter_map(|flag| {
