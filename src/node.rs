@@ -319,7 +319,6 @@ impl Node {
                 transfer_leader: raft.transfer_leader,
                 read: reader::spawn_readers(
                     &publications.views,
-                    &publications.last_compaction,
                     config.storage.reader_threads as usize,
                 )?,
                 keep_alive: lease.keep_alive,

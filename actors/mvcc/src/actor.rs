@@ -2,7 +2,6 @@
 
 use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
 use crate::events::{event, previous};
-use crate::last_compaction::LastCompaction;
 use crate::metrics;
 use crate::reader::fatal;
 use actix::{Actor, ActorContext, Addr, Context, Handler};
@@ -102,8 +101,6 @@ pub struct Publications {
     pub published: Arc<ArcSwap<Published>>,
     /// How many watchers and streams want previous records; counted by the watch hub.
     pub previous_wanted: Arc<AtomicUsize>,
-    /// What a HashKV at the last compaction's revision is told with.
-    pub last_compaction: LastCompaction,
 }
 
 /// The actor. Start it, then [`connect`](Mvcc::connect) it before anything is told to it.
@@ -118,9 +115,6 @@ pub struct Mvcc {
     lagging_through: Option<i64>,
     /// Compactions whose callers wait for the physical removal, with the revision each waits for.
     physical_compactions: Vec<Reply<ApplyResult>>,
-    /// The compaction whose removal goes on, and the compacted revision before it; None too if one overtook another.
-    compacting: Option<(i64, i64)>,
-    last_compaction: LastCompaction,
     gauges_at_ms: u64,
 }
 
@@ -164,10 +158,8 @@ impl Mvcc {
             applied: receiver,
             published: published.clone(),
             previous_wanted: Arc::new(AtomicUsize::new(0)),
-            last_compaction: LastCompaction::default(),
         };
         let previous_wanted = publications.previous_wanted.clone();
-        let last_compaction = publications.last_compaction.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             machine,
             config,
@@ -177,8 +169,6 @@ impl Mvcc {
             previous_wanted,
             lagging_through: None,
             physical_compactions: Vec::new(),
-            compacting: None,
-            last_compaction,
             gauges_at_ms: 0,
         });
         (address, publications)
@@ -364,8 +354,6 @@ impl Mvcc {
     fn apply_entry(&mut self, entry: CommittedEntry, told: &mut Told) {
         let reply = entry.reply.filter(Reply::is_wanted);
         let index = entry.index;
-        let compacted_before = self.machine.keys().compacted_revision();
-        let overtakes = self.machine.compaction_pending().is_some();
         let applied = self.machine.apply(Entry {
             index,
             term: entry.term,
@@ -416,7 +404,6 @@ impl Mvcc {
                 }),
                 Effect::Compacted { revision, physical } => {
                     told.compacted = Some(revision);
-                    self.compacting = (!overtakes).then_some((revision, compacted_before));
                     waits_for_removal = physical;
                 }
             }
@@ -506,9 +493,6 @@ impl Mvcc {
         self.machine.publish();
         self.write_out();
         if step.finished {
-            if let Some((revision, before)) = self.compacting.take() {
-                self.last_compaction.finished(revision, before);
-            }
             for reply in std::mem::take(&mut self.physical_compactions) {
                 reply.send(Ok(ApplyReply::Compact(Default::default())));
             }

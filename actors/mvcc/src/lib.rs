@@ -13,7 +13,6 @@
 pub mod actor;
 pub mod engine_writer;
 pub mod events;
-pub mod last_compaction;
 pub mod metrics;
 pub mod reader;
 pub mod rewrite;

@@ -4,7 +4,6 @@
 //! History for the watch hub has a thread of its own: a HashKV over everything must not hold up watchers.
 
 use crate::events::{event, previous};
-use crate::last_compaction::LastCompaction;
 use rusd_messages::reader::{HashKv, History, LargeRange, Read};
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, Revision};
 use rusd_messages::{Delivery, Port};
@@ -20,21 +19,16 @@ pub const READ_QUEUE: usize = 1024;
 pub const HISTORY_QUEUE: usize = 16;
 
 /// Starts `threads` readers.
-pub fn spawn_readers(
-    views: &Views,
-    last_compaction: &LastCompaction,
-    threads: usize,
-) -> io::Result<Port<Read>> {
+pub fn spawn_readers(views: &Views, threads: usize) -> io::Result<Port<Read>> {
     let (port, queue) = Port::<Read>::to_thread("reader", READ_QUEUE);
     for n in 0..threads {
         let views = views.clone();
-        let last_compaction = last_compaction.clone();
         let queue = queue.clone();
         std::thread::Builder::new()
             .name(format!("reader-{n}"))
             .spawn(move || {
                 for read in queue {
-                    answer(&views, &last_compaction, read.open());
+                    answer(&views, read.open());
                 }
             })?;
     }
@@ -62,33 +56,25 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
     Ok(port)
 }
 
-fn answer(views: &Views, last_compaction: &LastCompaction, read: Read) {
+fn answer(views: &Views, read: Read) {
     match read {
         Read::Range(LargeRange { request, reply }) => {
             if reply.is_wanted() {
                 reply.send(range::range_on_newest(views, &request));
             }
         }
-        Read::HashKv(HashKv { revision, reply }) => {
-            reply.send(hash_kv(views, last_compaction, revision))
-        }
+        Read::HashKv(HashKv { revision, reply }) => reply.send(hash_kv(views, revision)),
     }
 }
 
-fn hash_kv(
-    views: &Views,
-    last_compaction: &LastCompaction,
-    revision: i64,
-) -> Result<pb::HashKvResponse, EtcdError> {
+fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {
     let hash = views
         .hash_kv(revision)
         .map_err(|error| fatal_or_reply("HashKV", error))?;
     Ok(pb::HashKvResponse {
         header: None,
         hash: hash.hash,
-        compact_revision: last_compaction
-            .compacted_before(revision)
-            .unwrap_or(hash.compact_revision),
+        compact_revision: hash.compact_revision,
         hash_revision: hash.revision,
     })
 }
