@@ -236,7 +236,7 @@ fn bind(url: &EtcdUrl, options: SocketOptions) -> Result<Listener, ServeError> {
     let address = match address {
         BindAddress::Localhost(port) => Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         BindAddress::Ip(ip, port) => Address::Tcp(SocketAddr::from((ip, port))),
-        BindAddress::Unix(path) => Address::Unix(path.into()),
+        BindAddress::Unix(path) => Address::Unix(path),
     };
     Ok(Listener::bind(&address, options)?)
 }

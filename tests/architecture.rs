@@ -52,7 +52,10 @@ fn crates_depend_only_on_the_rooms_below_them() {
         ("state", &["rusd-proto", "rusd-storage"]),
         ("actors/messages", &["rusd-proto"]),
         ("actors/raft", &["rusd-proto", "rusd-messages"]),
-        ("actors/mvcc", &["rusd-proto", "rusd-messages", "rusd-state", "rusd-storage"]),
+        (
+            "actors/mvcc",
+            &["rusd-proto", "rusd-messages", "rusd-state", "rusd-storage"],
+        ),
         ("actors/watch", &["rusd-proto", "rusd-messages"]),
         ("actors/lease", &["rusd-proto", "rusd-messages"]),
         ("actors/compactor", &["rusd-proto", "rusd-messages"]),
@@ -73,11 +76,17 @@ fn storage_and_state_know_no_runtime() {
     for room in ["proto", "storage", "state"] {
         let dependencies = dependencies(&format!("{room}/Cargo.toml"));
         for foreign in ["actix", "actix-rt", "tokio", "hyper"] {
-            assert!(!dependencies.contains(foreign), "{room} depends on {foreign}");
+            assert!(
+                !dependencies.contains(foreign),
+                "{room} depends on {foreign}"
+            );
         }
     }
     for room in ["storage", "state"] {
-        assert!(!dependencies(&format!("{room}/Cargo.toml")).contains("tonic"), "{room} depends on tonic");
+        assert!(
+            !dependencies(&format!("{room}/Cargo.toml")).contains("tonic"),
+            "{room} depends on tonic"
+        );
     }
 }
 
@@ -90,8 +99,20 @@ fn cores_are_pure() {
             if !in_core {
                 continue;
             }
-            for foreign in ["actix::", "tokio::", "Instant::now", "SystemTime", "std::fs", "std::net", "std::thread"] {
-                assert!(!without_tests(&text).contains(foreign), "{} uses {foreign}", path.display());
+            for foreign in [
+                "actix::",
+                "tokio::",
+                "Instant::now",
+                "SystemTime",
+                "std::fs",
+                "std::net",
+                "std::thread",
+            ] {
+                assert!(
+                    !without_tests(&text).contains(foreign),
+                    "{} uses {foreign}",
+                    path.display()
+                );
             }
         }
     }
@@ -99,15 +120,18 @@ fn cores_are_pure() {
 
 #[test]
 fn engines_are_named_in_one_file_each() {
-    for (engine, home) in [("sled", "storage/src/engine/sled.rs"), ("redb", "storage/src/engine/redb.rs")] {
+    for (engine, home) in [
+        ("sled", "storage/src/engine/sled.rs"),
+        ("redb", "storage/src/engine/redb.rs"),
+    ] {
         let mut all = sources("storage/src");
         all.extend(sources("state/src"));
         all.extend(sources("actors"));
         all.extend(sources("src"));
         for (path, text) in all {
-            let uses = without_tests(&text)
-                .lines()
-                .any(|line| line.contains(&format!("{engine}::")) && !line.trim_start().starts_with("//"));
+            let uses = without_tests(&text).lines().any(|line| {
+                line.contains(&format!("{engine}::")) && !line.trim_start().starts_with("//")
+            });
             let names_the_module = text.contains(&format!("mod {engine};"));
             assert!(
                 !uses || path == Path::new(home) || names_the_module,
@@ -125,10 +149,18 @@ fn only_node_wires_concrete_actors() {
         if name == "node.rs" || name == "lib.rs" {
             continue;
         }
-        for room in ["rusd_raft", "rusd_watch", "rusd_compactor", "rusd_members", "rusd_mvcc"] {
-            let uses = text
-                .lines()
-                .any(|line| line.contains(room) && !line.trim_start().starts_with("//") && !line.contains("metrics"));
+        for room in [
+            "rusd_raft",
+            "rusd_watch",
+            "rusd_compactor",
+            "rusd_members",
+            "rusd_mvcc",
+        ] {
+            let uses = text.lines().any(|line| {
+                line.contains(room)
+                    && !line.trim_start().starts_with("//")
+                    && !line.contains("metrics")
+            });
             assert!(!uses, "{} names {room}", path.display());
         }
     }

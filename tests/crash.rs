@@ -7,6 +7,9 @@ mod support;
 use etcd_client::{Client, EventType, GetOptions, WatchOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rusd::storage::engine::Memory;
+use rusd::storage::{MvccOptions, MvccStore};
+use rusd_proto::ids::LeaseId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +28,12 @@ struct Acknowledged {
 }
 
 /// Writes until the server dies; returns what was acknowledged.
-async fn write(mut client: Client, writer: usize, mut rng: StdRng, counter: Arc<AtomicU64>) -> Vec<Acknowledged> {
+async fn write(
+    mut client: Client,
+    writer: usize,
+    mut rng: StdRng,
+    counter: Arc<AtomicU64>,
+) -> Vec<Acknowledged> {
     let mut acknowledged = Vec::new();
     loop {
         let key = format!("{writer}/{}", rng.random_range(0..KEYS_PER_WRITER));
@@ -42,7 +50,11 @@ async fn write(mut client: Client, writer: usize, mut rng: StdRng, counter: Arc<
                 });
             }
         } else {
-            let value = format!("{}-{}", counter.fetch_add(1, Ordering::Relaxed), "x".repeat(rng.random_range(0..300)));
+            let value = format!(
+                "{}-{}",
+                counter.fetch_add(1, Ordering::Relaxed),
+                "x".repeat(rng.random_range(0..300))
+            );
             let Ok(response) = client.put(key.clone(), value.clone(), None).await else {
                 return acknowledged;
             };
@@ -61,7 +73,9 @@ type Seen = (i64, String, Option<String>);
 
 /// Watches everything from `from` on until the server dies, or `through` is reached; appends what it sees.
 async fn watch(mut client: Client, from: i64, through: Option<i64>, seen: &mut Vec<Seen>) {
-    let options = WatchOptions::new().with_all_keys().with_start_revision(from);
+    let options = WatchOptions::new()
+        .with_all_keys()
+        .with_start_revision(from);
     let Ok(mut stream) = client.watch("", Some(options)).await else {
         return;
     };
@@ -69,10 +83,14 @@ async fn watch(mut client: Client, from: i64, through: Option<i64>, seen: &mut V
         assert_eq!(response.compact_revision(), 0, "nothing was compacted");
         for event in response.events() {
             let kv = event.kv().unwrap();
-            let value = (event.event_type() == EventType::Put).then(|| kv.value_str().unwrap().to_owned());
+            let value =
+                (event.event_type() == EventType::Put).then(|| kv.value_str().unwrap().to_owned());
             seen.push((kv.mod_revision(), kv.key_str().unwrap().to_owned(), value));
         }
-        if through.is_some_and(|through| seen.last().is_some_and(|(revision, _, _)| *revision >= through)) {
+        if through.is_some_and(|through| {
+            seen.last()
+                .is_some_and(|(revision, _, _)| *revision >= through)
+        }) {
             return;
         }
     }
@@ -96,7 +114,12 @@ async fn run(engine: &str, rounds: u32, seed: u64) {
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
             let rng = StdRng::seed_from_u64(rng.random());
-            writers.push(tokio::spawn(write(server.client().await, writer, rng, counter.clone())));
+            writers.push(tokio::spawn(write(
+                server.client().await,
+                writer,
+                rng,
+                counter.clone(),
+            )));
         }
         let resume_from = seen.last().map_or(2, |(revision, _, _)| revision + 1);
         let watcher_client = server.client().await;
@@ -122,12 +145,18 @@ async fn run(engine: &str, rounds: u32, seed: u64) {
             acknowledged.extend(writer.await.unwrap());
         }
         seen = watcher.await.unwrap();
-        assert!(!stalled.load(Ordering::Relaxed), "round {round}: the writers stalled");
+        assert!(
+            !stalled.load(Ordering::Relaxed),
+            "round {round}: the writers stalled"
+        );
     }
 
     let server = Server::start(directory.path(), &options);
     let mut client = server.client().await;
-    let all = client.get("", Some(GetOptions::new().with_all_keys())).await.unwrap();
+    let all = client
+        .get("", Some(GetOptions::new().with_all_keys()))
+        .await
+        .unwrap();
     let current = all.header().unwrap().revision();
     let resume_from = seen.last().map_or(2, |(revision, _, _)| revision + 1);
     if resume_from <= current {
@@ -136,30 +165,45 @@ async fn run(engine: &str, rounds: u32, seed: u64) {
 
     // The watcher, resumed after every crash, saw every revision once and in order.
     let revisions: Vec<i64> = seen.iter().map(|(revision, _, _)| *revision).collect();
-    assert_eq!(revisions, (2..=current).collect::<Vec<_>>(), "revisions have a gap or a repeat");
+    assert_eq!(
+        revisions,
+        (2..=current).collect::<Vec<_>>(),
+        "revisions have a gap or a repeat"
+    );
 
     // Every acknowledged write is in that history, at the revision that was acknowledged.
-    assert!(acknowledged.len() > rounds as usize, "hardly anything was written");
+    assert!(
+        acknowledged.len() > rounds as usize,
+        "hardly anything was written"
+    );
     for write in &acknowledged {
         let at = usize::try_from(write.revision - 2).unwrap();
         let (_, key, value) = seen.get(at).expect("an acknowledged revision is lost");
-        assert_eq!((key, value), (&write.key, &write.value), "revision {}", write.revision);
+        assert_eq!(
+            (key, value),
+            (&write.key, &write.value),
+            "revision {}",
+            write.revision
+        );
     }
 
     // The final state is that of a replay from empty, through a store of its own.
-    let mut replay = rusd::storage::MvccStore::new(rusd::storage::Backend::in_memory()).unwrap();
+    let mut replay = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default()).unwrap();
     let mut expected = BTreeMap::new();
     for (revision, key, value) in &seen {
         let main = match value {
             Some(value) => {
                 expected.insert(key.clone(), value.clone());
-                replay.put(key, value, 0).unwrap().0.main
+                replay
+                    .put(key.as_bytes(), value.as_bytes(), LeaseId::NONE)
+                    .unwrap()
+                    .0
+                    .main
             }
             None => {
                 expected.remove(key);
-                let (main, deleted) = replay.delete_range(key, b"").unwrap();
-                assert_eq!(deleted.len(), 1);
-                main.main
+                assert_eq!(replay.delete_range(key.as_bytes(), b"").unwrap(), 1);
+                replay.current_revision()
             }
         };
         assert_eq!(main, *revision);
@@ -167,13 +211,25 @@ async fn run(engine: &str, rounds: u32, seed: u64) {
     let found: BTreeMap<String, String> = all
         .kvs()
         .iter()
-        .map(|kv| (kv.key_str().unwrap().to_owned(), kv.value_str().unwrap().to_owned()))
+        .map(|kv| {
+            (
+                kv.key_str().unwrap().to_owned(),
+                kv.value_str().unwrap().to_owned(),
+            )
+        })
         .collect();
     assert_eq!(found, expected);
     let mut maintenance = client.maintenance_client();
     let hash = maintenance.hash_kv(0).await.unwrap();
-    assert_eq!(hash.hash(), replay.views().hash_kv(0).unwrap().hash, "HashKV differs from a replay from empty");
-    println!("{} acknowledged writes, revision {current}", acknowledged.len());
+    assert_eq!(
+        hash.hash(),
+        replay.views().hash_kv(0).unwrap().hash,
+        "HashKV differs from a replay from empty"
+    );
+    println!(
+        "{} acknowledged writes, revision {current}",
+        acknowledged.len()
+    );
 }
 
 /// How many times each engine is killed; `RUSD_TEST_CRASH_ROUNDS` asks for more.

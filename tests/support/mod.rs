@@ -1,5 +1,11 @@
 //! What the black-box tests share: a real server process, on loopback, in a directory of its own.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -13,7 +19,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A server process. Dropping it kills it.
@@ -62,8 +72,18 @@ impl Server {
         let mut child = Command::new(binary())
             .args(["--name", "m1", "--data-dir"])
             .arg(data_dir)
-            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
             .args(["--initial-cluster", &format!("m1={peer_url}")])
             .args(&options.args)
             .envs(options.env.iter().cloned())
@@ -105,7 +125,10 @@ impl Server {
                         return line;
                     }
                 }
-                Err(error) => panic!("no log line with {text:?} ({error}); the log:\n{}", self.log.join("\n")),
+                Err(error) => panic!(
+                    "no log line with {text:?} ({error}); the log:\n{}",
+                    self.log.join("\n")
+                ),
             }
         }
     }
@@ -140,7 +163,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server does not end; its log:\n{}", self.log.join("\n"));
+            assert!(
+                Instant::now() < deadline,
+                "the server does not end; its log:\n{}",
+                self.log.join("\n")
+            );
             std::thread::yield_now();
         }
     }
@@ -152,7 +179,9 @@ impl Server {
     }
 
     pub async fn client(&self) -> etcd_client::Client {
-        etcd_client::Client::connect([&self.client_url], None).await.unwrap()
+        etcd_client::Client::connect([&self.client_url], None)
+            .await
+            .unwrap()
     }
 }
 
