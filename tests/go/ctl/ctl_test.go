@@ -244,11 +244,12 @@ var natural = []struct {
 	name    string
 }{
 	{regexp.MustCompile(`took( =)? [0-9.]+(µs|ms|s)`), "took$1 $$TIME"},
+	{regexp.MustCompile(`\d+%`), "$$PERCENT"},
 	{regexp.MustCompile(`"took":"[^"]*"`), `"took":"$$TIME"`},
 	{regexp.MustCompile(`\b3\.7\.\d+\b`), "$$VERSION"},
 	{regexp.MustCompile(`\d+(\.\d+)? (kB|MB|GB|B)\b`), "$$SIZE"},
 	{regexp.MustCompile(`("?(?i:dbsize|dbsizeinuse|raft_?term|raft_?index|raft_?applied_?index)"?) ?: ?\d+`), "$1: $$NUMBER"},
-	{regexp.MustCompile(`\b[0-9a-f]{15,16}\b`), "$$LEASE"},
+	{regexp.MustCompile(`\b[0-9a-f]{12,16}\b`), "$$LEASE"},
 	{regexp.MustCompile(`remaining\(\d+s?\)`), "remaining($$DURATION)"},
 	{regexp.MustCompile(`"ttl":\d+,"granted`), `"ttl":$$DURATION,"granted`},
 	{regexp.MustCompile(`"TTL" : \d+`), `"TTL" : $$DURATION`},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"rusd/tests/harness"
 )
@@ -213,7 +214,7 @@ func TestMetricsListener_P15(t *testing.T) {
 			results[label] += fmt.Sprintf("%s: %d %s\n", path, resp.StatusCode, body)
 		}
 		// gRPC is not served there.
-		c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}})
+		c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -80,7 +80,11 @@ func (c *rawConn) outcome(timeout time.Duration) string {
 		case *http2.GoAwayFrame:
 			return fmt.Sprintf("GOAWAY %v %q", f.ErrCode, f.DebugData())
 		case *http2.RSTStreamFrame:
-			return fmt.Sprintf("RST_STREAM %v", f.ErrCode)
+			// A server that has answered before it has read the whole request
+			// may say so.
+			if f.ErrCode != http2.ErrCodeNo {
+				return fmt.Sprintf("RST_STREAM %v", f.ErrCode)
+			}
 		case *http2.MetaHeadersFrame:
 			out := ""
 			for _, h := range f.Fields {

@@ -1,8 +1,10 @@
 package differential
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -67,7 +69,7 @@ func (g *generator) value() []byte {
 	case 0:
 		return nil
 	case 1:
-		return make([]byte, 2000+g.rnd.IntN(2000))
+		return bytes.Repeat([]byte{"xyz"[g.rnd.IntN(3)]}, 2000+g.rnd.IntN(2000))
 	default:
 		return fmt.Appendf(nil, "v%d", g.rnd.IntN(30))
 	}
@@ -212,15 +214,13 @@ func (g *generator) next() Op {
 		return Op{"DeleteRange", g.deleteRange()}
 	case n < 76:
 		req := g.txn(2)
-		if deletes(req) {
-			// An ignore_value or ignore_lease put of a key that the same
-			// transaction has deleted through an open range ends etcd.
-			keepNothing(req)
-		}
+		closeDeletes(req)
 		return Op{"Txn", req}
 	case n < 80:
 		req := g.rangeRequest()
-		if g.chance(80) {
+		if g.chance(80) || req.SortOrder == pb.RangeRequest_NONE {
+			// A target without an order is accepted by etcd, which then sorts
+			// each chunk by itself.
 			req.SortOrder, req.SortTarget = 0, 0
 			req.MinModRevision, req.MaxModRevision, req.MinCreateRevision, req.MaxCreateRevision = 0, 0, 0, 0
 		}
@@ -269,19 +269,16 @@ func branches(req *pb.TxnRequest) []*pb.RequestOp {
 	return all
 }
 
-func deletes(req *pb.TxnRequest) bool {
-	for _, op := range branches(req) {
-		if op.GetRequestDeleteRange() != nil {
-			return true
-		}
-	}
-	return false
-}
-
-func keepNothing(req *pb.TxnRequest) {
-	for _, op := range branches(req) {
-		if put := op.GetRequestPut(); put != nil {
-			put.IgnoreValue, put.IgnoreLease = false, false
+// closeDeletes takes the open end off deletes beside puts. etcd does not
+// notice that such a delete covers a key that the transaction puts: what then
+// becomes of the key depends on what is compacted when, and a put with
+// ignore_value or ignore_lease ends etcd.
+func closeDeletes(req *pb.TxnRequest) {
+	all := branches(req)
+	puts := slices.ContainsFunc(all, func(op *pb.RequestOp) bool { return op.GetRequestPut() != nil })
+	for _, op := range all {
+		if del := op.GetRequestDeleteRange(); puts && del != nil && string(del.RangeEnd) == "\x00" {
+			del.RangeEnd = nil
 		}
 	}
 }
