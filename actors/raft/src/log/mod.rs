@@ -9,7 +9,8 @@
 //! 2. Verify every byte of every segment ([`segment`]): a torn tail of the newest one is an unacknowledged
 //!    batch and is cut off; anything else is damage and refused, naming the file and the remedy.
 //! 3. Let raft-engine read it, and check that what it found fits together: no gap between the truncation
-//!    point and the first entry, nothing committed beyond the last one, a known format version.
+//!    point and the first entry, nothing committed beyond the last one, a known format version. If the newest segment
+//!    of the rewrite queue is torn, each entry is read as well: what was torn off has to be in the log still.
 //!
 //! A damaged *last* record cannot be told from a torn one. If it held acknowledged entries, the engine's applied index or
 //! the logged commit index is beyond the end of the log, and the start is refused for that.
@@ -39,6 +40,9 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes of entries read at a time to see whether they can be.
+const CHECK_BYTES: u64 = 4 << 20;
 
 /// The one region that the log uses.
 pub(crate) const REGION: u64 = 1;
@@ -128,7 +132,7 @@ impl Log {
         let dir = config.dir.clone();
         make_dir(&dir)?;
         let lock = lock(&dir)?;
-        verify_segments(&dir)?;
+        let torn_rewrite = verify_segments(&dir)?;
         drop(lock);
         let engine = open_engine(&config)?;
         sync_dir(&dir)?;
@@ -145,6 +149,9 @@ impl Log {
             last_index: 0,
         };
         log.load()?;
+        if let Some(path) = torn_rewrite {
+            log.check_entries(&path)?;
+        }
         Ok(log)
     }
 
@@ -256,10 +263,13 @@ impl Log {
             None => Truncated::default(),
             Some(bytes) => Truncated::decode(&bytes).ok_or_else(|| missing("truncation point"))?,
         };
-        if let Some(first) = first.filter(|first| *first != truncated.index + 1) {
+        let expected = truncated
+            .index
+            .checked_add(1)
+            .ok_or_else(|| missing("truncation point"))?;
+        if let Some(first) = first.filter(|first| *first != expected) {
             let reason = format!(
-                "entries {} to {} are missing",
-                truncated.index + 1,
+                "entries {expected} to {} are missing",
                 first.saturating_sub(1)
             );
             return Err(LogError::damaged(dir, reason));
@@ -277,6 +287,25 @@ impl Log {
         self.conf = conf;
         self.truncated = truncated;
         self.last_index = last_index;
+        Ok(())
+    }
+
+    /// Reads every entry once. `path` is the file that gave reason to.
+    fn check_entries(&self, path: &Path) -> Result<(), LogError> {
+        let entries = EngineEntries {
+            engine: self.engine.clone(),
+            dir: self.config.dir.clone(),
+        };
+        let mut from = self.truncated.index + 1;
+        while from <= self.last_index {
+            let read = entries
+                .entries(from, self.last_index + 1, Some(CHECK_BYTES))
+                .map_err(|error| LogError::damaged(path, error))?;
+            let Some(last) = read.last().filter(|last| last.index >= from) else {
+                return Err(LogError::damaged(path, format!("entry {from} is missing")));
+            };
+            from = last.index + 1;
+        }
         Ok(())
     }
 }
@@ -393,10 +422,17 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     }
 }
 
-/// Verifies all segments. In the rewrite queue (small state that outlives its segment) the newest file
-/// may hold several unsynced records, whose originals are still in the log: any tail of it is torn.
-fn verify_segments(dir: &Path) -> Result<(), LogError> {
+/// Verifies all segments. In the rewrite queue (small state and entries that outlive their segment) the newest file
+/// may hold several unsynced records, whose originals are still in the log: any tail of it is torn. Returns its path
+/// if so: that the originals are still there remains to be seen.
+fn verify_segments(dir: &Path) -> Result<Option<PathBuf>, LogError> {
+    let mut torn_rewrite = None;
     for (suffix, is_log) in [(".raftlog", true), (".rewrite", false)] {
+        let mut before = if is_log {
+            segment::Before::log()
+        } else {
+            segment::Before::rewritten()
+        };
         let segments = segments(dir, suffix)?;
         for pair in segments.windows(2) {
             let [(before, _), (after, path)] = pair else {
@@ -422,8 +458,9 @@ fn verify_segments(dir: &Path) -> Result<(), LogError> {
             }
             let bytes = fs::read(&path).map_err(io)?;
             let is_newest = newest == Some(number);
-            match segment::verify(&bytes, number, is_newest) {
+            match segment::verify_after(&mut before, &bytes, number, is_newest) {
                 Ok(found) if found.torn_bytes > 0 => {
+                    torn_rewrite = (!is_log).then(|| path.clone());
                     tracing::warn!(
                         path = %path.display(),
                         offset = found.valid_bytes,
@@ -432,12 +469,14 @@ fn verify_segments(dir: &Path) -> Result<(), LogError> {
                     );
                 }
                 Ok(_) => {}
-                Err(segment::Damage::Record { .. }) if is_newest && !is_log => {}
+                Err(segment::Damage::Record { .. }) if is_newest && !is_log => {
+                    torn_rewrite = Some(path);
+                }
                 Err(damage) => return Err(LogError::damaged(&path, damage)),
             }
         }
     }
-    Ok(())
+    Ok(torn_rewrite)
 }
 
 /// The files with this suffix, by their numbers.
