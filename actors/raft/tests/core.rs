@@ -33,7 +33,7 @@ scripts! {
     persistence_is_asynchronous
     a_conf_change_pauses_applying
     apply_is_withheld_without_credit
-    g_11_too_many_requests
+    g_11_v_09_too_many_requests
     g_13_timeouts
     kv_r14_read_index
     restart
