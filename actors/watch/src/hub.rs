@@ -505,6 +505,7 @@ impl Hub {
     /// The message that ends a watch because of compaction: no reason, and no revision in its header (W-07).
     pub(crate) fn say_compacted(&mut self, stream: u32, watch_id: i64, compacted_revision: i64) {
         let content = Content::Compacted { compacted_revision };
+        self.streams[stream].lost.insert(watch_id);
         self.say(stream, watch_id, 0, content);
     }
 }

@@ -62,10 +62,12 @@ impl Hub {
     }
 
     fn cancel(&mut self, stream: u32, watch_id: i64) {
-        let Some(key) = self.streams[stream].watchers.remove(&watch_id) else {
-            return self.streams[stream].sink.answer_nothing();
-        };
-        self.forget(key);
+        let watching = &mut self.streams[stream];
+        match watching.watchers.remove(&watch_id) {
+            Some(key) => self.forget(key),
+            None if watching.lost.remove(&watch_id) => {}
+            None => return watching.sink.answer_nothing(),
+        }
         self.say(stream, watch_id, self.revision, Content::Canceled);
     }
 
@@ -73,6 +75,7 @@ impl Hub {
     fn progress(&mut self, stream: u32) {
         let watching = &self.streams[stream];
         let complete = watching.is_synced()
+            && watching.lost.is_empty()
             && !watching.watchers.is_empty()
             && watching
                 .watchers

@@ -2,7 +2,7 @@
 
 use crate::watcher::State;
 use rusd_messages::watch::{Content, Response, Sink};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The `watch_id` of responses that belong to no watch.
 pub const NO_WATCH: i64 = -1;
@@ -14,6 +14,9 @@ pub struct Stream {
     pub sink: Sink,
     /// Its watchers by watch id.
     pub watchers: BTreeMap<i64, u32>,
+    /// Ids of watches that compaction ended and their client has not cancelled yet. As in etcd they stay taken
+    /// and hold progress back until then.
+    pub lost: BTreeSet<i64>,
     /// The next id that the server picks, unless it is taken.
     next_id: i64,
     /// Watchers to be fed from the ring, in turn.
@@ -44,6 +47,7 @@ impl Stream {
         Self {
             sink,
             watchers: BTreeMap::new(),
+            lost: BTreeSet::new(),
             next_id: 0,
             recent: VecDeque::new(),
             old: VecDeque::new(),
@@ -61,14 +65,18 @@ impl Stream {
     /// The id of a new watch: the one asked for, or the next free one for 0; None if it is taken (W-03).
     pub fn assign_id(&mut self, asked: i64) -> Option<i64> {
         if asked != 0 {
-            return (!self.watchers.contains_key(&asked)).then_some(asked);
+            return (!self.is_taken(asked)).then_some(asked);
         }
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         let id = self.next_id;
         self.next_id += 1;
         Some(id)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.lost.contains(&id)
     }
 
     /// The queue of its watchers in an unsynced state.

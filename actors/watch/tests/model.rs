@@ -88,9 +88,17 @@ struct Watch {
     no_delete: bool,
     previous: bool,
     created: bool,
-    /// Ended by its client, or by compaction.
-    ended: bool,
+    /// Ended by compaction.
+    lost: bool,
+    /// Ended by its client.
+    canceled: bool,
     received: Vec<String>,
+}
+
+impl Watch {
+    fn ended(&self) -> bool {
+        self.lost || self.canceled
+    }
 }
 
 struct World {
@@ -195,7 +203,8 @@ impl World {
                     no_delete,
                     previous,
                     created: false,
-                    ended: false,
+                    lost: false,
+                    canceled: false,
                     received: Vec::new(),
                 };
                 self.watches.insert((stream, watch_id), watch);
@@ -284,13 +293,17 @@ impl World {
                 .iter()
                 .filter(|((of, _), watch)| *of == stream && watch.created)
             {
-                live += usize::from(!watch.ended);
                 assert!(
-                    watch.ended || watch.start <= revision + 1,
+                    !watch.lost || watch.canceled,
+                    "w_16: {watch:?} is not cancelled"
+                );
+                live += usize::from(!watch.ended());
+                assert!(
+                    watch.ended() || watch.start <= revision + 1,
                     "w_16: {watch:?} at {revision}"
                 );
                 assert!(
-                    watch.ended || watch.received == self.expected(watch, revision),
+                    watch.ended() || watch.received == self.expected(watch, revision),
                     "w_16: progress {revision} runs ahead of {watch:?}"
                 );
             }
@@ -301,13 +314,19 @@ impl World {
             .watches
             .get(&(stream, response.watch_id))
             .expect("a watch of this stream");
-        assert!(!watch.ended, "nothing comes after the end: {response:?}");
+        assert!(
+            !watch.canceled && (!watch.lost || response.canceled),
+            "nothing comes after the end: {response:?}"
+        );
         assert_eq!(
             response.created, !watch.created,
             "w_02: created comes first, once: {response:?}"
         );
         if response.canceled && response.compact_revision != 0 {
-            assert!(watch.start < response.compact_revision, "w_07: {watch:?}");
+            assert!(
+                !watch.lost && watch.start < response.compact_revision,
+                "w_07: {watch:?}"
+            );
             assert!(response.compact_revision <= self.rig.store.compacted);
             assert_eq!((revision, response.cancel_reason.as_str()), (0, ""));
         } else if !response.events.is_empty() {
@@ -322,7 +341,8 @@ impl World {
         }
         let watch = self.watches.get_mut(&(stream, response.watch_id)).unwrap();
         watch.created = true;
-        watch.ended |= response.canceled;
+        watch.lost |= response.compact_revision != 0;
+        watch.canceled |= response.canceled && response.compact_revision == 0;
         for event in &response.events {
             watch
                 .received
@@ -381,7 +401,7 @@ impl World {
         for (at, watch) in &self.watches {
             assert!(watch.created, "{at:?}");
             let complete = watch.received == self.expected(watch, self.rig.store.revision());
-            assert!(watch.ended || complete, "{at:?} {watch:?}");
+            assert!(watch.ended() || complete, "{at:?} {watch:?}");
         }
         for stream in 0..STREAMS {
             self.rig.close(stream);
