@@ -21,7 +21,7 @@ use support::{Fixture, Random, Under, assert_same, dump};
 /// There is one recorder.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-const IMAGES: usize = 40;
+const IMAGES: usize = 20;
 
 fn survives(under: Under) {
     let _turn = ONE_AT_A_TIME

@@ -199,7 +199,7 @@ impl Sled {
         let io_error = |action, failed| EngineError::io(NAME, dir, action, &failed);
         files::sync_tree(dir).map_err(|failed| io_error("sync after open", failed))?;
         let log = File::open(dir.join("db")).map_err(|failed| io_error("open log", failed))?;
-        Ok(Self {
+        let opened = Self {
             dir: dir.to_owned(),
             state: RwLock::new(Some(State {
                 db,
@@ -212,7 +212,12 @@ impl Sled {
             }),
             #[cfg(target_os = "linux")]
             syncs_at_open,
-        })
+        };
+        if !exists {
+            // Building the fences wrote something.
+            opened.check_syncs()?;
+        }
+        Ok(opened)
     }
 
     fn error(&self, action: &str, failed: &sled::Error) -> EngineError {
