@@ -77,3 +77,19 @@ fn p7_torn_records_and_keys_are_refused() {
     refusal(|batch| batch.put(record_key(2, b"?"), "\x0a\x01k"));
     refusal(|batch| batch.put(Tree::KvRev.key(b"short"), "\x0a\x01k"));
 }
+
+#[test]
+fn p7_counts_that_nothing_reaches_are_refused() {
+    let max = i64::MAX.to_be_bytes();
+    let applied = [&[0; 16][..], &max].concat();
+    let reason = refusal(|batch| batch.put(Tree::Meta.key(b"applied"), applied));
+    assert!(reason.contains("was never reached"), "{reason}");
+    let reason = refusal(|batch| batch.put(Tree::Meta.key(b"compact_scheduled"), max.to_vec()));
+    assert!(reason.contains("was never reached"), "{reason}");
+
+    // i64::MAX as a varint.
+    let version = [&b"\x0a\x01k\x10\x02\x18\x02\x20"[..], &[0xff; 8], &[0x7f]].concat();
+    refusal(|batch| batch.put(record_key(2, b""), version));
+    let created_later = "\x0a\x01k\x10\x03\x18\x02\x20\x01";
+    refusal(|batch| batch.put(record_key(2, b""), created_later));
+}

@@ -65,6 +65,8 @@ use shared::Shared;
 
 /// The revision of an empty store.
 const FIRST_REVISION: i64 = 1;
+/// No store counts as far: a revision or a version beyond was never written. Keeps every sum of a few of them in range.
+const COUNT_MAX: i64 = i64::MAX / 4;
 /// The compacted revision of a store that was never compacted.
 const NEVER_COMPACTED: i64 = -1;
 /// Size of the buffer that engine keys are cut from. It lives as long as the batches its keys are in.
@@ -381,6 +383,12 @@ impl Opened {
             .compact_scheduled
             .max(meta.compact_finished)
             .unwrap_or(NEVER_COMPACTED);
+        if meta.revision.max(compacted) > COUNT_MAX {
+            return Err(StorageError::Damaged(format!(
+                "revision {} with compacted revision {compacted} was never reached",
+                meta.revision
+            )));
+        }
         let mut opened = Self {
             meta,
             index: KeyIndex::with_births(options.births_max),
@@ -423,9 +431,12 @@ impl Opened {
         }
         let fields = Fields::read(value)?;
         let alive = (!tombstone).then_some((fields.create, fields.version));
-        if alive.is_some_and(|(_, version)| version < 1)
-            || (!tombstone && fields.modified != revision.main)
-        {
+        let impossible = |(create, version)| {
+            fields.modified != revision.main
+                || create > revision.main
+                || !(1..=COUNT_MAX).contains(&version)
+        };
+        if alive.is_some_and(impossible) {
             return Err(StorageError::Damaged(format!(
                 "the record of revision {revision} is of another revision"
             )));
