@@ -321,9 +321,6 @@ impl Mvcc {
         }
         // Before the replies as well: a client that was told of its lease, or of its end, may ask the lease timer next.
         self.tell_leases(told.leases);
-        for (reply, result) in told.replies {
-            reply.send(result);
-        }
         let links = &self.connected().links;
         for change in told.conf_changes {
             expect_open(links.conf_applied.deliver(change));
@@ -333,7 +330,11 @@ impl Mvcc {
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
         let changed = !told.revisions.is_empty();
+        // The hub and the lease timer first: what a caller asks them after its answer, they answer knowing of it.
         self.tell_hub(told.revisions);
+        for (reply, result) in told.replies {
+            reply.send(result);
+        }
         if changed || told.compacted.is_some() {
             self.tell_revision();
         }

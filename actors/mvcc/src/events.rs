@@ -36,6 +36,9 @@ pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
 /// transaction itself did to it; None for a change that created the key, or if compaction has removed it (W-10).
 pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<Bytes>> {
     let before = change.revision.main - 1;
+    if before < reader.compacted_revision() {
+        return Ok(None);
+    }
     let created =
         || mvccpb::KeyValue::decode(change.record.clone()).is_ok_and(|kv| kv.version == 1);
     if change.kind == ChangeKind::Put && (change.previous.is_none() || created()) {
