@@ -15,11 +15,13 @@ use crate::rpc::context::Limits;
 use crate::rpc::{self, Context, Grpc};
 use actix::{Arbiter, ArbiterHandle, System};
 use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links as CompactorLinks};
-use rusd_lease::{Lease, LeaseConfig, Links as LeaseLinks};
+use rusd_lease::{Lease, LeaseConfig, Links as LeaseLinks, Renewer};
 use rusd_members::version::ClusterVersion;
 use rusd_members::{Links as MembersLinks, Members, MembersConfig};
 use rusd_messages::mvcc::Defragment;
-use rusd_messages::{Dropped, Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
+use rusd_messages::{
+    Clock, Dropped, Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick,
+};
 use rusd_mvcc::actor::MvccConfig;
 use rusd_mvcc::{Links as MvccLinks, Mvcc, PersistPolicy, reader};
 use rusd_proto::request::RequestIds;
@@ -35,7 +37,7 @@ use rusd_watch::{Links as WatchLinks, Watch, WatchConfig};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -192,6 +194,7 @@ impl Node {
                     .then_some(LEASE_CHECKPOINT_INTERVAL_MS),
             },
             request_ids.clone(),
+            publications.live_leases.clone(),
         );
         let lease = Lease::ports(&lease_address);
         let compactor_address = Compactor::start(
@@ -283,15 +286,19 @@ impl Node {
             }
         }
         let heartbeat = config.raft.heartbeat_interval;
-        let clock = start_clock(vec![
-            (heartbeat.min(FINE_TICK * 2), raft.tick.clone()),
-            (FINE_TICK, compactor.tick.clone()),
-            (COARSE_TICK, mvcc.tick.clone()),
-            (COARSE_TICK, watch.ports.tick.clone()),
-            (COARSE_TICK, lease.tick.clone()),
-            // Its first proposal is what a start waits for.
-            (FINE_TICK, members.tick.clone()),
-        ])?;
+        let clock = Clock::start();
+        let ticking = start_clock(
+            clock,
+            vec![
+                (heartbeat.min(FINE_TICK * 2), raft.tick.clone()),
+                (FINE_TICK, compactor.tick.clone()),
+                (COARSE_TICK, mvcc.tick.clone()),
+                (COARSE_TICK, watch.ports.tick.clone()),
+                (COARSE_TICK, lease.tick.clone()),
+                // Its first proposal is what a start waits for.
+                (FINE_TICK, members.tick.clone()),
+            ],
+        )?;
 
         let health = HealthReporter::new();
         let stop_on_defragment = config.gates.enabled(Gate::StopGrpcServiceOnDefrag);
@@ -321,7 +328,7 @@ impl Node {
                     &publications.views,
                     config.storage.reader_threads as usize,
                 )?,
-                keep_alive: lease.keep_alive,
+                renewer: Renewer::new(publications.live_leases, clock, lease.keep_alive),
                 time_to_live: lease.time_to_live,
                 list_leases: lease.list,
                 lease_keys: mvcc.lease_keys,
@@ -348,7 +355,7 @@ impl Node {
                 raft.stop,
                 mvcc.stop,
             ],
-            _clock: clock,
+            _clock: ticking,
         })
     }
 
@@ -400,25 +407,25 @@ fn min_lease_ttl_s(election_ms: u64) -> i64 {
 }
 
 /// Ticks each port at its interval, from one thread, until the returned sender is dropped.
-fn start_clock(mut ports: Vec<(Duration, Port<Tick>)>) -> io::Result<flume::Sender<()>> {
+fn start_clock(
+    clock: Clock,
+    mut ports: Vec<(Duration, Port<Tick>)>,
+) -> io::Result<flume::Sender<()>> {
     let (keep_running, ended) = flume::bounded::<()>(0);
     std::thread::Builder::new()
         .name("clock".to_owned())
         .spawn(move || {
-            let start = Instant::now();
-            let mut next: Vec<Duration> = ports.iter().map(|_| Duration::ZERO).collect();
+            let mut next_ms: Vec<u64> = ports.iter().map(|_| 0).collect();
             while matches!(
                 ended.recv_timeout(FINE_TICK),
                 Err(flume::RecvTimeoutError::Timeout)
             ) {
-                let now = start.elapsed();
-                for ((interval, port), next) in ports.iter_mut().zip(&mut next) {
-                    if now >= *next {
-                        *next = now + *interval;
+                let now_ms = clock.now_ms();
+                for ((interval, port), next_ms) in ports.iter_mut().zip(&mut next_ms) {
+                    if now_ms >= *next_ms {
+                        *next_ms = now_ms + millis(*interval);
                         // A full port has a tick already; a closed one is stopping.
-                        let _coalesced = port.tell(Tick {
-                            now_ms: millis(now),
-                        });
+                        let _coalesced = port.tell(Tick { now_ms });
                     }
                 }
             }

@@ -2,7 +2,8 @@
 
 use crate::config::ReportedVersion;
 use arc_swap::ArcSwap;
-use rusd_messages::lease::{KeepAlive, ListLeases, TimeToLive};
+use rusd_lease::Renewer;
+use rusd_messages::lease::{ListLeases, TimeToLive};
 use rusd_messages::members::RaiseAlarm;
 use rusd_messages::mvcc::{Defragment, LeaseKeys};
 use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
@@ -51,8 +52,8 @@ pub struct Ports {
     pub lease_keys: Port<LeaseKeys>,
     /// State machine: defragmentation.
     pub defragment: Port<Defragment>,
-    /// Lease timer: renewals.
-    pub keep_alive: Port<KeepAlive>,
+    /// Renewals of leases.
+    pub renewer: Renewer,
     /// Lease timer: what is left of a lease.
     pub time_to_live: Port<TimeToLive>,
     /// Lease timer: all leases.

@@ -3,7 +3,8 @@
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
 use super::metrics;
-use rusd_messages::lease::{KeepAlive, ListLeases, TimeToLive};
+use rusd_lease::Renewing;
+use rusd_messages::lease::{ListLeases, TimeToLive};
 use rusd_messages::mvcc::LeaseKeys;
 use rusd_messages::{LeaseId, Reply};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
@@ -65,13 +66,11 @@ async fn confirm_leadership(context: &Context) -> Result<(), Status> {
 async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let header = context.header();
     confirm_leadership(context).await?;
-    let (reply, pending) = Reply::channel();
-    let renewal = KeepAlive {
-        id: LeaseId(id),
-        reply,
+    let renewing = context.ports.renewer.renew(LeaseId(id)).map_err(refused)?;
+    let ttl = match renewing {
+        Renewing::Done(ttl) => ttl,
+        Renewing::Asked(pending) => answered(pending).await?,
     };
-    context.ports.keep_alive.tell(renewal).map_err(refused)?;
-    let ttl = answered(pending).await?;
     Ok(pb::LeaseKeepAliveResponse {
         header: Some(header),
         id,

@@ -5,7 +5,9 @@ use crate::timer::{LeaseConfig, LeaseTimer, Proposal, Renewal, Settled};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
 use rusd_messages::lease::{KeepAlive, LeaseChange, LeasesChanged, ListLeases, TimeToLive};
 use rusd_messages::raft::Propose;
-use rusd_messages::{Delivery, LeaseId, Pending, Port, Reply, Role, RoleChanged, Stop, Tick};
+use rusd_messages::{
+    Delivery, LeaseId, LiveLeases, Pending, Port, Reply, Role, RoleChanged, Stop, Tick,
+};
 use rusd_proto::etcdserverpb::{
     InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
 };
@@ -38,7 +40,7 @@ pub struct Links {
 pub struct Ports {
     /// From the state machine.
     pub changes: Port<LeasesChanged>,
-    /// Renewals.
+    /// Renewals that cannot be made in place.
     pub keep_alive: Port<KeepAlive>,
     /// Questions for what is left.
     pub time_to_live: Port<TimeToLive>,
@@ -85,11 +87,16 @@ impl Handler<Connect> for Lease {
 }
 
 impl Lease {
-    /// Starts the actor on an arbiter, which it may share.
-    pub fn start(arbiter: &ArbiterHandle, config: LeaseConfig, ids: Arc<RequestIds>) -> Addr<Self> {
+    /// Starts the actor on an arbiter, which it may share. `live` is the table that the state machine publishes.
+    pub fn start(
+        arbiter: &ArbiterHandle,
+        config: LeaseConfig,
+        ids: Arc<RequestIds>,
+        live: Arc<LiveLeases>,
+    ) -> Addr<Self> {
         metrics::init();
         Self::start_in_arbiter(arbiter, move |_| Self {
-            timer: LeaseTimer::new(config),
+            timer: LeaseTimer::new(config, live),
             ids,
             links: None,
             waiting: HashMap::new(),

@@ -1,8 +1,12 @@
 //! The core: deadlines, renewals, expiry and checkpoints. No clock, no I/O.
 //!
-//! **Time.** It passes only in ticks. What happens between two ticks counts from the later one, so that a lease
-//! never ends early, however coarse or late the ticks are: such leases are noted in `touched` and get their
-//! deadline at the next tick.
+//! **Time.** It passes only in ticks. A grant between two ticks counts from the later one, so that no lease ends
+//! early, however coarse or late the ticks are: such leases are noted in `touched` and get their deadline at the
+//! next tick. A renewal in place brings its own time.
+//!
+//! **Renewal.** Nearly all happen in place, in [`LiveLeases`], without this actor: see there. It opens the leases
+//! whose deadlines it counts, reads the deadlines back when it looks at them, and closes a lease before it
+//! proposes to revoke it. What finds its lease closed comes here.
 //!
 //! **The timer** is an ordered set of `(wake-up, lease)`, one entry for each lease. Renewing only moves the
 //! deadline in the lease, not the entry: the entry wakes too early, finds the new deadline and goes back with it.
@@ -24,8 +28,10 @@
 
 use crate::spread::Spread;
 use rusd_messages::lease::{LeaseChange, Remaining};
-use rusd_messages::{LeaseId, Term};
+use rusd_messages::live_leases::LiveLease;
+use rusd_messages::{LeaseId, LiveLeases, Term};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// How often deadlines are looked at (L-09).
 pub const CHECK_INTERVAL_MS: u64 = 500;
@@ -100,7 +106,10 @@ pub enum Settled {
 struct Entry {
     ttl_s: i64,
     remaining_ttl_s: i64,
-    deadline_ms: u64,
+    /// Shared with those who renew it in place.
+    live: Arc<LiveLease>,
+    /// Its deadline while it is closed; while it is open, `live` has it.
+    closed_deadline_ms: u64,
     /// Its place in the timer.
     wake_ms: Option<u64>,
     /// Its place among the checkpoints.
@@ -112,15 +121,40 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(ttl_s: i64, remaining_ttl_s: i64) -> Self {
+    fn new(ttl_s: i64, remaining_ttl_s: i64, live: Arc<LiveLease>) -> Self {
         Self {
             ttl_s,
             remaining_ttl_s,
-            deadline_ms: NEVER,
+            live,
+            closed_deadline_ms: NEVER,
             wake_ms: None,
             checkpoint_ms: None,
             touched: false,
             revoking: false,
+        }
+    }
+
+    fn deadline_ms(&self) -> u64 {
+        self.live.deadline_ms().unwrap_or(self.closed_deadline_ms)
+    }
+
+    /// From here on nobody else moves its deadline, which is returned.
+    fn close(&mut self) -> u64 {
+        if let Some(deadline_ms) = self.live.close() {
+            self.closed_deadline_ms = deadline_ms;
+        }
+        self.closed_deadline_ms
+    }
+
+    /// Lets it be renewed in place, if this member counts its deadline and nothing stands against it.
+    fn open(&mut self) {
+        let counted = self.closed_deadline_ms != NEVER && !self.touched;
+        if counted
+            && !self.revoking
+            && self.remaining_ttl_s == 0
+            && self.live.deadline_ms().is_none()
+        {
+            self.live.open(self.closed_deadline_ms);
         }
     }
 
@@ -156,6 +190,7 @@ fn place(
 #[derive(Debug)]
 pub struct LeaseTimer {
     config: LeaseConfig,
+    live: Arc<LiveLeases>,
     leases: HashMap<LeaseId, Entry>,
     /// The term this member leads in.
     leads: Option<Term>,
@@ -166,7 +201,7 @@ pub struct LeaseTimer {
     checked_ms: Option<u64>,
     timer: BTreeSet<(u64, LeaseId)>,
     checkpoints: BTreeSet<(u64, LeaseId)>,
-    /// Granted or renewed since the last tick.
+    /// Granted, or renewed here, since the last tick.
     touched: Vec<LeaseId>,
     /// Renewed while a checkpoint stands that must be taken back.
     resets: BTreeSet<LeaseId>,
@@ -175,9 +210,10 @@ pub struct LeaseTimer {
 
 impl LeaseTimer {
     /// A timer without leases, on a member that does not lead.
-    pub fn new(config: LeaseConfig) -> Self {
+    pub fn new(config: LeaseConfig, live: Arc<LiveLeases>) -> Self {
         Self {
             config,
+            live,
             leases: HashMap::new(),
             leads: None,
             promoted: false,
@@ -198,8 +234,8 @@ impl LeaseTimer {
                 id,
                 ttl_s,
                 remaining_ttl_s,
-            } => self.add(id, Entry::new(ttl_s, remaining_ttl_s)),
-            LeaseChange::Granted { id, ttl_s } => self.add(id, Entry::new(ttl_s, 0)),
+            } => self.add(id, ttl_s, remaining_ttl_s),
+            LeaseChange::Granted { id, ttl_s } => self.add(id, ttl_s, 0),
             LeaseChange::Revoked { id } => return self.remove(id),
             LeaseChange::Checkpointed {
                 id,
@@ -209,9 +245,15 @@ impl LeaseTimer {
         Settled::Nothing
     }
 
-    fn add(&mut self, id: LeaseId, entry: Entry) {
+    fn add(&mut self, id: LeaseId, ttl_s: i64, remaining_ttl_s: i64) {
         self.remove(id);
-        self.leases.insert(id, entry);
+        // The state machine is ahead: the lease may be gone again, and we shall be told so next.
+        let live = self
+            .live
+            .get(id)
+            .unwrap_or_else(|| Arc::new(LiveLease::closed(ttl_s)));
+        self.leases
+            .insert(id, Entry::new(ttl_s, remaining_ttl_s, live));
         self.touch(id);
         self.schedule_checkpoint(id);
     }
@@ -223,6 +265,7 @@ impl LeaseTimer {
         place(&mut self.timer, &mut entry.wake_ms, id, None);
         place(&mut self.checkpoints, &mut entry.checkpoint_ms, id, None);
         self.resets.remove(&id);
+        entry.close();
         self.in_flight -= usize::from(entry.revoking);
         Settled::Gone {
             expired: entry.revoking,
@@ -233,8 +276,10 @@ impl LeaseTimer {
         let Some(entry) = self.leases.get_mut(&id) else {
             return Settled::Nothing;
         };
+        let deadline_ms = entry.close();
         entry.remaining_ttl_s = remaining_ttl_s;
-        let renewed = remaining_ttl_s == 0 && !entry.revoking && entry.deadline_ms > self.now_ms;
+        entry.open();
+        let renewed = remaining_ttl_s == 0 && !entry.revoking && deadline_ms > self.now_ms;
         let ttl_s = entry.ttl_s;
         if remaining_ttl_s == 0 {
             self.resets.remove(&id);
@@ -252,6 +297,7 @@ impl LeaseTimer {
         let (Some(entry), Some(_)) = (self.leases.get_mut(&id), self.leads) else {
             return;
         };
+        let counted_ms = entry.close();
         if !entry.touched {
             entry.touched = true;
             self.touched.push(id);
@@ -261,8 +307,8 @@ impl LeaseTimer {
         }
         // A deadline that was pushed back by `spread` stays.
         let deadline_ms = self.now_ms.saturating_add(ms(entry.ttl_s));
-        if entry.deadline_ms == NEVER || entry.deadline_ms < deadline_ms {
-            entry.deadline_ms = deadline_ms;
+        if counted_ms == NEVER || counted_ms < deadline_ms {
+            entry.closed_deadline_ms = deadline_ms;
         }
         if entry.wake_ms.is_none() {
             place(&mut self.timer, &mut entry.wake_ms, id, Some(deadline_ms));
@@ -285,7 +331,8 @@ impl LeaseTimer {
         self.resets.clear();
         self.in_flight = 0;
         for entry in self.leases.values_mut() {
-            *entry = Entry::new(entry.ttl_s, entry.remaining_ttl_s);
+            entry.close();
+            *entry = Entry::new(entry.ttl_s, entry.remaining_ttl_s, entry.live.clone());
         }
         led
     }
@@ -303,7 +350,8 @@ impl LeaseTimer {
         for (wanted_ms, id) in order {
             let deadline_ms = spread.place(wanted_ms);
             if let Some(entry) = self.leases.get_mut(&id) {
-                entry.deadline_ms = deadline_ms;
+                entry.closed_deadline_ms = deadline_ms;
+                entry.open();
                 place(&mut self.timer, &mut entry.wake_ms, id, Some(deadline_ms));
             }
             self.schedule_checkpoint(id);
@@ -326,7 +374,7 @@ impl LeaseTimer {
         }
     }
 
-    /// Renews a lease.
+    /// Renews a lease that could not be renewed in place.
     pub fn renew(&mut self, id: LeaseId) -> Renewal {
         if self.leads.is_none() {
             return Renewal::NotPrimary;
@@ -334,7 +382,7 @@ impl LeaseTimer {
         let Some(entry) = self.leases.get(&id) else {
             return Renewal::Unknown;
         };
-        if entry.revoking || entry.deadline_ms <= self.now_ms {
+        if entry.revoking || entry.deadline_ms() <= self.now_ms {
             return Renewal::Expired;
         }
         let (ttl_s, checkpointed) = (entry.ttl_s, entry.remaining_ttl_s > 0);
@@ -346,13 +394,14 @@ impl LeaseTimer {
         Renewal::Renewed(ttl_s)
     }
 
-    /// What is left of a lease, if there is such a lease; the outer None if this member does not lead.
+    /// What is left of a lease, if there is such a lease, and never more than it was granted; the outer None if this
+    /// member does not lead.
     pub fn remaining(&self, id: LeaseId) -> Option<Option<Remaining>> {
         self.leads?;
         Some(self.leases.get(&id).map(|entry| {
-            let left_ms = match entry.deadline_ms {
+            let left_ms = match entry.deadline_ms() {
                 NEVER => ms(entry.time_left_s()),
-                deadline_ms => deadline_ms.saturating_sub(self.now_ms),
+                deadline_ms => deadline_ms.saturating_sub(self.now_ms).min(ms(entry.ttl_s)),
             };
             // Some time has passed since the last tick, if only a moment.
             let left_ms = left_ms.saturating_sub(1);
@@ -368,7 +417,7 @@ impl LeaseTimer {
         let mut order: Vec<(u64, LeaseId)> = self
             .leases
             .iter()
-            .map(|(id, entry)| (entry.deadline_ms, *id))
+            .map(|(id, entry)| (entry.deadline_ms(), *id))
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, id)| id).collect()
@@ -388,6 +437,7 @@ impl LeaseTimer {
             self.touch(id);
             if let Some(entry) = self.leases.get_mut(&id) {
                 entry.touched = false;
+                entry.open();
             }
         }
         self.touched.clear();
@@ -426,16 +476,20 @@ impl LeaseTimer {
                 self.timer.pop_first();
                 continue;
             };
-            let next_ms = if entry.deadline_ms > checked_ms {
-                entry.deadline_ms
-            } else {
-                if !entry.revoking {
-                    if self.in_flight >= REVOKES_IN_FLIGHT_MAX {
-                        return;
-                    }
-                    entry.revoking = true;
-                    self.in_flight += 1;
+            let mut deadline_ms = entry.deadline_ms();
+            if deadline_ms <= checked_ms {
+                if !entry.revoking && self.in_flight >= REVOKES_IN_FLIGHT_MAX {
+                    return;
                 }
+                // Closed, so that no renewal comes between this look and the revocation.
+                deadline_ms = entry.close();
+            }
+            let next_ms = if deadline_ms > checked_ms {
+                entry.open();
+                deadline_ms
+            } else {
+                self.in_flight += usize::from(!entry.revoking);
+                entry.revoking = true;
                 proposals.push(Proposal::Revoke(id));
                 self.now_ms
                     .saturating_add(self.config.request_timeout_ms.max(CHECK_INTERVAL_MS))
@@ -480,10 +534,11 @@ impl LeaseTimer {
                     continue;
                 };
                 entry.checkpoint_ms = None;
-                if entry.revoking || entry.deadline_ms <= self.now_ms {
+                let deadline_ms = entry.deadline_ms();
+                if entry.revoking || deadline_ms <= self.now_ms {
                     continue;
                 }
-                let left_s = (entry.deadline_ms - self.now_ms).div_ceil(1_000);
+                let left_s = (deadline_ms - self.now_ms).div_ceil(1_000);
                 let left_s = i64::try_from(left_s).unwrap_or(i64::MAX);
                 if left_s < entry.ttl_s {
                     batch.push((id, left_s));

@@ -1,7 +1,7 @@
 //! Golden scripts of the lease timer: `scripts/` holds them, each named after its row of the contract.
 //!
 //! Commands: `new [checkpoint=SECONDS]`, `restore ID TTL [REMAINING]`, `grant ID TTL [count=N]`, `revoke ID [count=N]`,
-//! `checkpointed ID REMAINING`, `lead TERM`, `follow`, `tick MS`, `refused ID`, `renew ID`, `ttl ID`, `list`. Ids with a count go
+//! `checkpointed ID REMAINING`, `lead TERM`, `follow`, `tick MS`, `refused ID`, `renew ID [MS]` (so long after the tick), `ttl ID`, `list`. Ids with a count go
 //! up from the first. Proposals are shown after each tick and each change; more than eight of them as a range.
 //! The election timeout is 1 s, the request timeout 7 s.
 
@@ -11,26 +11,53 @@ use goldenscript::{Argument, Command, Context};
 use rusd_lease::LeaseConfig;
 use rusd_lease::timer::{LeaseTimer, Proposal, Settled};
 use rusd_messages::lease::LeaseChange;
-use rusd_messages::{LeaseId, Term};
+use rusd_messages::live_leases::InPlace;
+use rusd_messages::{LeaseId, LiveLeases, Term};
 use std::error::Error;
 use std::fmt::Write;
+use std::sync::Arc;
 
 struct Runner {
     timer: LeaseTimer,
+    live: Arc<LiveLeases>,
+    now_ms: u64,
 }
 
 impl Runner {
     fn new(checkpoint_s: u64) -> Self {
+        let config = LeaseConfig {
+            election_timeout_ms: 1_000,
+            request_timeout_ms: 7_000,
+            checkpoint_interval_ms: (checkpoint_s > 0).then_some(checkpoint_s * 1_000),
+        };
+        let live = Arc::new(LiveLeases::default());
         Self {
-            timer: LeaseTimer::new(LeaseConfig {
-                election_timeout_ms: 1_000,
-                request_timeout_ms: 7_000,
-                checkpoint_interval_ms: (checkpoint_s > 0).then_some(checkpoint_s * 1_000),
-            }),
+            timer: LeaseTimer::new(config, live.clone()),
+            live,
+            now_ms: 0,
+        }
+    }
+
+    /// The state machine comes first.
+    fn enter(&self, change: LeaseChange) {
+        match change {
+            LeaseChange::Restored { id, ttl_s, .. } | LeaseChange::Granted { id, ttl_s } => {
+                self.live.insert(id, ttl_s)
+            }
+            LeaseChange::Revoked { id } => self.live.remove(id),
+            LeaseChange::Checkpointed { .. } => {}
+        }
+    }
+
+    fn renew(&mut self, id: LeaseId, after_ms: u64) -> String {
+        match self.live.renew(id, self.now_ms + after_ms) {
+            InPlace::Closed => format!("{:?}", self.timer.renew(id)),
+            in_place => format!("{in_place:?} in place"),
         }
     }
 
     fn change(&mut self, change: LeaseChange, output: &mut String) {
+        self.enter(change);
         match self.timer.change(change) {
             Settled::Nothing => {}
             settled => writeln!(output, "{settled:?}").unwrap(),
@@ -112,7 +139,10 @@ impl goldenscript::Runner for Runner {
                 for id in ids() {
                     match option {
                         None => self.change(LeaseChange::Revoked { id }, &mut output),
-                        Some(_) => drop(self.timer.change(LeaseChange::Revoked { id })),
+                        Some(_) => {
+                            self.enter(LeaseChange::Revoked { id });
+                            self.timer.change(LeaseChange::Revoked { id });
+                        }
                     }
                 }
                 self.proposals(&mut output);
@@ -134,11 +164,12 @@ impl goldenscript::Runner for Runner {
             )?,
             "follow" => writeln!(output, "changed={}", self.timer.lead(None))?,
             "tick" => {
-                self.timer.tick(u64::try_from(word(0))?);
+                self.now_ms = u64::try_from(word(0))?;
+                self.timer.tick(self.now_ms);
                 self.proposals(&mut output);
             }
             "refused" => self.timer.not_proposed(&Proposal::Revoke(id)),
-            "renew" => writeln!(output, "{:?}", self.timer.renew(id))?,
+            "renew" => writeln!(output, "{}", self.renew(id, u64::try_from(word(1))?))?,
             "ttl" => match self.timer.remaining(id) {
                 None => writeln!(output, "not primary")?,
                 Some(None) => writeln!(output, "no such lease")?,

@@ -6,14 +6,19 @@ use proptest::prelude::*;
 use rusd_lease::LeaseConfig;
 use rusd_lease::timer::{LeaseTimer, Proposal, REVOKES_IN_FLIGHT_MAX, Renewal};
 use rusd_messages::lease::LeaseChange;
-use rusd_messages::{LeaseId, Term};
+use rusd_messages::live_leases::InPlace;
+use rusd_messages::{LeaseId, LiveLeases, Term};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 enum Step {
     Tick(u64),
     Grant(i64, i64),
-    Renew(i64),
+    /// So many milliseconds later, and before the next tick.
+    Renew(i64, u64),
+    /// By a thread that was held up for so many milliseconds since it read the clock.
+    RenewLate(i64, u64),
     Revoke(i64),
     /// So many of the proposed revocations are applied.
     Confirm(usize),
@@ -28,7 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..1_500_u64).prop_map(Step::Tick),
         1 => (1..30_000_u64).prop_map(Step::Tick),
         6 => (1..40_i64, 1..20_i64).prop_map(|(id, ttl_s)| Step::Grant(id, ttl_s)),
-        8 => (1..40_i64).prop_map(Step::Renew),
+        8 => (1..40_i64, 0..300_u64).prop_map(|(id, later_ms)| Step::Renew(id, later_ms)),
+        4 => (1..40_i64, 0..2_500_u64).prop_map(|(id, late_ms)| Step::RenewLate(id, late_ms)),
         2 => (1..40_i64).prop_map(Step::Revoke),
         3 => (1..9_usize).prop_map(Step::Confirm),
         1 => (1..3_usize).prop_map(Step::Refuse),
@@ -44,9 +50,18 @@ struct Owned {
     safe_until_ms: Option<u64>,
 }
 
+const CONFIG: LeaseConfig = LeaseConfig {
+    election_timeout_ms: 1_000,
+    request_timeout_ms: 7_000,
+    checkpoint_interval_ms: None,
+};
+
 struct World {
     timer: LeaseTimer,
+    live: Arc<LiveLeases>,
+    /// The real time; that of the last tick is behind it.
     now_ms: u64,
+    tick_ms: u64,
     term: u64,
     leads: bool,
     owned: BTreeMap<i64, Owned>,
@@ -55,23 +70,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let live = Arc::new(LiveLeases::default());
         Self {
-            timer: LeaseTimer::new(LeaseConfig {
-                election_timeout_ms: 1_000,
-                request_timeout_ms: 7_000,
-                checkpoint_interval_ms: None,
-            }),
+            timer: LeaseTimer::new(CONFIG, live.clone()),
+            live,
             now_ms: 0,
+            tick_ms: 0,
             term: 0,
             leads: false,
             owned: BTreeMap::new(),
             proposed: BTreeSet::new(),
-        }
-    }
-
-    fn touch(&mut self, id: i64) {
-        if let Some(owned) = self.owned.get_mut(&id) {
-            owned.safe_until_ms = None;
         }
     }
 
@@ -83,6 +91,7 @@ impl World {
     fn gone(&mut self, id: i64) {
         self.owned.remove(&id);
         self.proposed.remove(&id);
+        self.live.remove(LeaseId(id));
         self.change(LeaseChange::Revoked { id: LeaseId(id) });
     }
 
@@ -130,8 +139,38 @@ impl World {
                 .safe_until_ms
                 .get_or_insert(self.now_ms + owned.ttl_ms);
         }
+        self.tick_ms = self.now_ms;
         self.timer.tick(self.now_ms);
         self.collect();
+    }
+
+    fn renew(&mut self, id: i64, read_ms: u64) {
+        let owned = self.owned.get_mut(&id);
+        match self.live.renew(LeaseId(id), read_ms) {
+            InPlace::Renewed(ttl_s) => {
+                let owned = owned.expect("only what exists is renewed");
+                assert!(self.leads && !self.proposed.contains(&id));
+                assert_eq!(ttl_s as u64 * 1_000, owned.ttl_ms);
+                let told_ms = read_ms + owned.ttl_ms;
+                owned.safe_until_ms = owned.safe_until_ms.max(Some(told_ms));
+                return;
+            }
+            InPlace::Unknown => return assert!(owned.is_none()),
+            InPlace::Closed => {}
+        }
+        match self.timer.renew(LeaseId(id)) {
+            Renewal::Renewed(ttl_s) => {
+                let owned = owned.expect("only what exists is renewed");
+                assert!(!self.proposed.contains(&id));
+                assert_eq!(ttl_s as u64 * 1_000, owned.ttl_ms);
+                owned.safe_until_ms = None;
+            }
+            Renewal::Expired => assert!(owned.unwrap().safe_until_ms.unwrap() <= self.now_ms),
+            Renewal::NotPrimary => assert!(!self.leads),
+            Renewal::Unknown | Renewal::AwaitsCheckpoint => {
+                panic!("it exists, and nothing is checkpointed")
+            }
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -147,22 +186,17 @@ impl World {
                         safe_until_ms: None,
                     },
                 );
+                self.live.insert(LeaseId(id), ttl_s);
                 self.change(LeaseChange::Granted {
                     id: LeaseId(id),
                     ttl_s,
                 });
             }
-            Step::Renew(id) => match self.timer.renew(LeaseId(id)) {
-                Renewal::Renewed(ttl_s) => {
-                    assert!(!self.proposed.contains(&id));
-                    assert_eq!(ttl_s as u64 * 1_000, self.owned[&id].ttl_ms);
-                    self.touch(id);
-                }
-                Renewal::Expired => assert!(self.owned[&id].safe_until_ms.unwrap() <= self.now_ms),
-                Renewal::Unknown => assert!(!self.owned.contains_key(&id)),
-                Renewal::NotPrimary => assert!(!self.leads),
-                Renewal::AwaitsCheckpoint => panic!("nothing is checkpointed here"),
-            },
+            Step::Renew(id, later_ms) => {
+                self.now_ms += later_ms;
+                self.renew(id, self.now_ms);
+            }
+            Step::RenewLate(id, late_ms) => self.renew(id, self.now_ms.saturating_sub(late_ms)),
             Step::Revoke(id) => self.gone(id),
             Step::Confirm(count) => {
                 for id in self
@@ -224,11 +258,7 @@ proptest! {
 #[test]
 fn l_09_a_hundred_thousand_expiries_in_one_second_go_window_by_window() {
     const LEASES: i64 = 100_000;
-    let mut timer = LeaseTimer::new(LeaseConfig {
-        election_timeout_ms: 1_000,
-        request_timeout_ms: 7_000,
-        checkpoint_interval_ms: None,
-    });
+    let mut timer = LeaseTimer::new(CONFIG, Arc::default());
     timer.lead(Some(Term(1)));
     timer.tick(0);
     for id in 1..=LEASES {

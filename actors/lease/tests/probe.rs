@@ -9,7 +9,8 @@ use rusd_messages::lease::{
 };
 use rusd_messages::raft::Propose;
 use rusd_messages::{
-    Dropped, LeaseId, MemberId, Pending, Port, Probe, Reply, Role, RoleChanged, Stop, Term, Tick,
+    Dropped, LeaseId, LiveLeases, MemberId, Pending, Port, Probe, Reply, Role, RoleChanged, Stop,
+    Term, Tick,
 };
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::InternalRaftRequest;
@@ -34,7 +35,8 @@ fn with_actor(propose_bound: usize, test: impl FnOnce(World) + Send + 'static) {
             checkpoint_interval_ms: None,
         };
         let ids = Arc::new(RequestIds::new(MemberId(1), 0));
-        let address = Lease::start(&arbiter.handle(), config, ids);
+        let live = Arc::new(LiveLeases::default());
+        let address = Lease::start(&arbiter.handle(), config, ids, live);
         let (propose, raft) = Port::probe(propose_bound);
         Lease::connect(&address, Links { propose });
         let world = World {

@@ -2,11 +2,13 @@
 //!
 //! An actor never awaits another: it *tells*, through a [`Port`], and a message that wants an
 //! answer carries a [`Reply`]. Dropping a `Reply` unanswered gives its caller an error, never a hang.
-//! One file per receiver, named after it; `port` and `reply` are the transport, `status` the few
-//! numbers that are published instead of asked for.
+//! One file per receiver, named after it; `port` and `reply` are the transport; `status` has the few
+//! numbers that are published instead of asked for, and `live_leases` what is renewed in place.
 
+pub mod clock;
 pub mod compactor;
 pub mod lease;
+pub mod live_leases;
 pub mod members;
 pub mod mvcc;
 pub mod port;
@@ -16,6 +18,8 @@ pub mod reply;
 pub mod status;
 pub mod watch;
 
+pub use clock::Clock;
+pub use live_leases::LiveLeases;
 pub use port::{Delivery, Port, Probe, Refused};
 pub use reply::{Dropped, Pending, Reply};
 pub use rusd_proto::ids::{ClusterId, Index, LeaseId, MemberId, RequestId, Term};
@@ -24,7 +28,7 @@ pub use status::{Published, RaftStatus, Role};
 /// Time passes: sent to the actors that need it from a timer outside. Coalesced: at most one is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// Milliseconds of a monotonic clock whose zero is the start of the process.
+    /// Milliseconds of the member's [`Clock`].
     pub now_ms: u64,
 }
 

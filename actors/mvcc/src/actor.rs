@@ -14,7 +14,7 @@ use rusd_messages::mvcc::{
 };
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
-use rusd_messages::{Delivery, Index, Port, Published, Reply, Stop, Tick};
+use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, Tick};
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult};
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};
@@ -101,6 +101,8 @@ pub struct Publications {
     pub published: Arc<ArcSwap<Published>>,
     /// How many watchers and streams want previous records; counted by the watch hub.
     pub previous_wanted: Arc<AtomicUsize>,
+    /// The leases that exist, to be renewed in place.
+    pub live_leases: Arc<LiveLeases>,
 }
 
 /// The actor. Start it, then [`connect`](Mvcc::connect) it before anything is told to it.
@@ -111,6 +113,7 @@ pub struct Mvcc {
     applied: watch::Sender<Index>,
     published: Arc<ArcSwap<Published>>,
     previous_wanted: Arc<AtomicUsize>,
+    live_leases: Arc<LiveLeases>,
     /// The newest revision that the hub could not be told, if it is behind.
     lagging_through: Option<i64>,
     /// Compactions whose callers wait for the physical removal, with the revision each waits for.
@@ -158,8 +161,10 @@ impl Mvcc {
             applied: receiver,
             published: published.clone(),
             previous_wanted: Arc::new(AtomicUsize::new(0)),
+            live_leases: Arc::default(),
         };
         let previous_wanted = publications.previous_wanted.clone();
+        let live_leases = publications.live_leases.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             machine,
             config,
@@ -167,6 +172,7 @@ impl Mvcc {
             applied: sender,
             published,
             previous_wanted,
+            live_leases,
             lagging_through: None,
             physical_compactions: Vec::new(),
             gauges_at_ms: 0,
@@ -241,7 +247,9 @@ impl Mvcc {
     /// What the others hold is derived from ours: tell them what we found on disk.
     fn tell_restored_state(&mut self) {
         let mut changes = Vec::new();
+        self.live_leases.clear();
         for (id, lease) in self.machine.leases().iter() {
+            self.live_leases.insert(id, lease.ttl_s);
             changes.push(LeaseChange::Restored {
                 id,
                 ttl_s: lease.ttl_s,
@@ -386,9 +394,13 @@ impl Mvcc {
         for effect in applied.effects {
             match effect {
                 Effect::LeaseGranted { id, ttl_s } => {
-                    told.leases.push(LeaseChange::Granted { id, ttl_s })
+                    self.live_leases.insert(id, ttl_s);
+                    told.leases.push(LeaseChange::Granted { id, ttl_s });
                 }
-                Effect::LeaseRevoked { id } => told.leases.push(LeaseChange::Revoked { id }),
+                Effect::LeaseRevoked { id } => {
+                    self.live_leases.remove(id);
+                    told.leases.push(LeaseChange::Revoked { id });
+                }
                 Effect::LeaseCheckpointed {
                     id,
                     remaining_ttl_s,
