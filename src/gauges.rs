@@ -1,12 +1,12 @@
-//! Gauges that say what this process is and may use: set once at start, or when asked.
+//! What this process is, uses and may use: set once at start, or read from the system when asked.
 
 use crate::config::Config;
 use crate::process;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts};
 use rusd_messages::MemberId;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Registers the gauges. The second call in a process changes nothing.
 pub fn init(config: &Config, member: MemberId) {
@@ -54,7 +54,15 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
             .set(enabled.into());
     }
     prometheus::register(Box::new(features))?;
-    prometheus::register(Box::new(OpenFiles::new()?))
+    prometheus::register(Box::new(OpenFiles::new()?))?;
+    prometheus::register(Box::new(Network::new()?))?;
+    // A float, because no limit is shown as the largest number of 64 bits.
+    let memory = Gauge::new(
+        "process_virtual_memory_max_bytes",
+        "Virtual memory this process may use.",
+    )?;
+    memory.set(process::virtual_memory_limit().unwrap_or(u64::MAX) as f64);
+    prometheus::register(Box::new(memory))
 }
 
 fn labelled(name: &str, help: &str, label: &str, value: &str) -> prometheus::Result<()> {
@@ -97,5 +105,71 @@ impl Collector for OpenFiles {
         let limit = process::open_files_limit().and_then(|limit| i64::try_from(limit).ok());
         self.limit.set(limit.unwrap_or(i64::MAX));
         [self.used.collect(), self.limit.collect()].concat()
+    }
+}
+
+/// What the network namespace of this process has received and sent, as the kernel counts it: a process alone is
+/// not counted anywhere.
+struct Network {
+    /// One scrape at a time adds what is new.
+    scrape: Mutex<()>,
+    received: IntCounter,
+    sent: IntCounter,
+}
+
+impl Network {
+    fn new() -> prometheus::Result<Self> {
+        Ok(Self {
+            scrape: Mutex::new(()),
+            received: IntCounter::new(
+                "process_network_receive_bytes_total",
+                "Bytes received over the network, by whoever shares it with this process.",
+            )?,
+            sent: IntCounter::new(
+                "process_network_transmit_bytes_total",
+                "Bytes sent over the network, by whoever shares it with this process.",
+            )?,
+        })
+    }
+}
+
+impl Collector for Network {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.received.desc(), self.sent.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let netstat = std::fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
+        for (counter, name) in [(&self.received, "InOctets"), (&self.sent, "OutOctets")] {
+            let octets = ip_extension(&netstat, name).unwrap_or(0);
+            counter.inc_by(octets.saturating_sub(counter.get()));
+        }
+        [self.received.collect(), self.sent.collect()].concat()
+    }
+}
+
+/// A number of the `IpExt` section: a line of names, and one of values.
+fn ip_extension(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat
+        .lines()
+        .filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|found| found == name)?;
+    values.split_whitespace().nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_13_traffic_is_found_by_name() {
+        let netstat = "TcpExt: SyncookiesSent InOctets\nTcpExt: 1 2\n\
+                       IpExt: InNoRoutes InOctets OutOctets\nIpExt: 3 4 5\n";
+        assert_eq!(ip_extension(netstat, "InOctets"), Some(4));
+        assert_eq!(ip_extension(netstat, "OutOctets"), Some(5));
+        assert_eq!(ip_extension(netstat, "InMcastPkts"), None);
+        assert_eq!(ip_extension("", "InOctets"), None);
     }
 }

@@ -87,12 +87,21 @@ pub async fn stop_signal() -> std::io::Result<StopSignal> {
 
 /// How many files this process may open; None if unlimited or unknown.
 pub fn open_files_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_NOFILE)
+}
+
+/// How much virtual memory this process may use, in bytes; None if unlimited or unknown.
+pub fn virtual_memory_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_AS)
+}
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: getrlimit writes one rlimit struct through the pointer, which is valid for that.
-    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    let failed = unsafe { libc::getrlimit(resource, &mut limit) } != 0;
     if failed || limit.rlim_cur == libc::RLIM_INFINITY {
         return None;
     }

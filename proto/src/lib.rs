@@ -9,10 +9,12 @@
 
 pub mod error;
 pub mod ids;
+pub mod kind;
 pub mod request;
 pub mod response;
 
 pub use error::{Code, EtcdError};
+pub use kind::RequestKind;
 pub use response::{ApplyReply, ApplyResult};
 
 /// Generated types of the package `mvccpb`.

@@ -1,5 +1,6 @@
 //! What the handlers share: the published views, the ports, the ids and the limits.
 
+use super::durations::Timed;
 use crate::config::ReportedVersion;
 use arc_swap::ArcSwap;
 use rusd_lease::Renewer;
@@ -11,7 +12,7 @@ use rusd_messages::reader::Read;
 use rusd_messages::{ClusterId, Index, MemberId, Pending, Port, Published, RaftStatus, Reply};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::request::RequestIds;
-use rusd_proto::{ApplyReply, EtcdError};
+use rusd_proto::{ApplyReply, EtcdError, RequestKind};
 use rusd_state::kv::quota;
 use rusd_storage::{ReadAt, Views};
 use std::sync::Arc;
@@ -126,6 +127,7 @@ impl Context {
     pub async fn propose(&self, request: InternalRaftRequest) -> Result<ApplyReply, Status> {
         let id = self.request_ids.next();
         let data = rusd_proto::request::encode(id, request);
+        let timed = Timed::proposal(RequestKind::of(&data));
         if data.len() > self.limits.max_request_bytes {
             return Err(status(EtcdError::RequestTooLarge));
         }
@@ -134,7 +136,9 @@ impl Context {
             .propose
             .tell(Propose { id, data, reply })
             .map_err(refused)?;
-        answered(pending).await
+        let answer = pending.await.unwrap_or(Err(EtcdError::Stopped));
+        timed.end(!answer.as_ref().is_err_and(was_not_applied));
+        answer.map_err(status)
     }
 
     /// Returns once the newest view is at least as new as every write acknowledged before the call (P3).
@@ -176,6 +180,22 @@ impl Context {
         }
         Err(status(EtcdError::NoSpace))
     }
+}
+
+/// Whether the error says that consensus failed; all others are what applying the request came to.
+fn was_not_applied(error: &EtcdError) -> bool {
+    matches!(
+        error,
+        EtcdError::Stopped
+            | EtcdError::Timeout
+            | EtcdError::TimeoutLeaderFailure
+            | EtcdError::TimeoutConnectionLost
+            | EtcdError::TimeoutWaitApplied
+            | EtcdError::LeaderChanged
+            | EtcdError::NoLeader
+            | EtcdError::NotLeader
+            | EtcdError::TooManyRequests
+    )
 }
 
 /// The gRPC status of an error of etcd's.

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
+use super::durations::Timed;
 use super::range_stream;
 use super::slow::{Content, warn_if_slow};
 use bytes::Bytes;
@@ -44,6 +45,8 @@ impl KvService {
     /// Reads a validated range at the newest view; a large one on a reader thread.
     async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         let views = &self.context.views;
+        let timed = Timed::range();
+        rusd_mvcc::metrics::RANGES.inc();
         let cost = range::estimate(&*views.load(), &request);
         let mut response = if cost.keys <= LARGE_RANGE_KEYS && cost.bytes <= LARGE_RANGE_BYTES {
             range::range_on_newest(views, &request).map_err(status)?
@@ -56,6 +59,7 @@ impl KvService {
                 .map_err(refused)?;
             answered(pending).await?
         };
+        timed.end(true);
         self.context.complete(&mut response.header);
         Ok(response)
     }
@@ -93,10 +97,13 @@ impl pb::kv_server::Kv for KvService {
     ) -> Result<Response<pb::RangeResponse>, Status> {
         let request = request.into_inner();
         validate::range(&request).map_err(status)?;
+        let timed = Timed::range_request();
         if !request.serializable {
             self.context.linearize().await?;
         }
-        self.read(request).await.map(Response::new)
+        let response = self.read(request).await?;
+        timed.end(true);
+        Ok(Response::new(response))
     }
 
     async fn range_stream(
@@ -179,8 +186,10 @@ impl pb::kv_server::Kv for KvService {
             if !txn::is_serializable(&request) {
                 self.context.linearize().await?;
             }
+            let timed = Timed::read_only_txn();
             let mut response =
                 txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
+            timed.end(true);
             self.context.complete(&mut response.header);
             return Ok(Response::new(response));
         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+const KEEP_ALIVE_PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 /// The longest time to live, in seconds (L-01).
 const MAX_TTL_S: i64 = 9_000_000_000;
 /// The answer for a lease that does not exist (L-07).
@@ -132,15 +133,18 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let context = self.context.clone();
+        let received = metrics::Received::on(KEEP_ALIVE_PATH);
         let renewals = request.into_inner().then(move |request| {
             let context = context.clone();
+            if request.is_ok() {
+                received.message();
+            }
             async move {
-                let request = request?;
-                if let Some(method) = metrics::method("/etcdserverpb.Lease/LeaseKeepAlive") {
-                    method.message_received();
+                let renewed = renew(&context, request?.id).await;
+                if let Some(method) = metrics::method(KEEP_ALIVE_PATH) {
                     method.message_sent();
                 }
-                renew(&context, request.id).await
+                renewed
             }
         });
         Ok(Response::new(Box::pin(renewals)))

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
+use super::durations;
 use rusd_messages::mvcc::Defragment;
 use rusd_messages::raft::TransferLeader;
 use rusd_messages::reader::{HashKv, Read};
@@ -9,6 +10,7 @@ use rusd_messages::{MemberId, Reply};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::{ApplyReply, EtcdError};
 use std::sync::Arc;
+use std::time::Instant;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
@@ -130,7 +132,9 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         _: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
         // etcd hashes its whole database file here, for its tests. Ours covers what members agree on: the keys.
+        let started = Instant::now();
         let response = self.hash_at(0).await?;
+        durations::hashed(started);
         Ok(Response::new(pb::HashResponse {
             header: response.header,
             hash: response.hash,
@@ -141,9 +145,10 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        self.hash_at(request.into_inner().revision)
-            .await
-            .map(Response::new)
+        let started = Instant::now();
+        let response = self.hash_at(request.into_inner().revision).await?;
+        durations::hashed_kv(started);
+        Ok(Response::new(response))
     }
 
     async fn snapshot(

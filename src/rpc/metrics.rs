@@ -225,6 +225,7 @@ static METHODS: LazyLock<HashMap<&'static str, Method>> = LazyLock::new(|| {
 pub fn init(extensive: bool) {
     EXTENSIVE.store(extensive, Ordering::Relaxed);
     LazyLock::force(&METHODS);
+    super::durations::init();
 }
 
 /// The method at a path, if it is one of etcd's.
@@ -289,6 +290,35 @@ impl Method {
 
     fn duration(&self) -> Histogram {
         HANDLING_SECONDS.with_label_values(&[self.kind.label(), self.service, self.name])
+    }
+}
+
+/// The receiving side of a stream. gRPC servers in Go count what they try to receive, so the end counts as a message.
+#[derive(Debug)]
+pub struct Received {
+    method: Option<&'static Method>,
+}
+
+impl Received {
+    /// Of the method at a path.
+    pub fn on(path: &str) -> Self {
+        Self {
+            method: method(path),
+        }
+    }
+
+    /// Counts a message.
+    pub fn message(&self) {
+        if let Some(method) = self.method {
+            method.message_received();
+        }
+    }
+}
+
+/// The stream is over.
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.message();
     }
 }
 

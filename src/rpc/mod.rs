@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod cluster;
 pub mod context;
+pub mod durations;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;

@@ -6,7 +6,8 @@
 //! ends, so does the other.
 
 use super::context::{refused, status};
-use super::metrics::{self, Method};
+use super::durations::SendLoop;
+use super::metrics::{self, Method, Received};
 use super::{Context, TRANSPORT_OVERHEAD_BYTES};
 use rusd_messages::watch::{
     CloseStream, Credits, FromStream, OpenStream, Response as HubResponse, Seen, SinkReader,
@@ -96,6 +97,7 @@ impl watch_server::Watch for WatchService {
             .map_err(refused)?;
         let requests = Requests {
             stream,
+            received: Received::on(PATH),
             requests: request.into_inner(),
             credits,
             context: self.context.clone(),
@@ -110,6 +112,7 @@ impl watch_server::Watch for WatchService {
             ended: false,
             responses_until_look: RESPONSES_BETWEEN_LOOKS,
             method: metrics::method(PATH),
+            send_loop: SendLoop::new(),
             context: self.context.clone(),
             sink_ready: self.ports.sink_ready.clone(),
             close: self.ports.close.clone(),
@@ -159,6 +162,7 @@ impl Patience {
 /// The client's side of a stream.
 struct Requests {
     stream: StreamId,
+    received: Received,
     requests: Streaming<WatchRequest>,
     credits: Credits,
     context: Arc<Context>,
@@ -169,7 +173,6 @@ impl Requests {
     /// Tells the hub every request. A client that has no more of them keeps its watches: this returns only
     /// when something is wrong.
     async fn take_all(mut self) -> Status {
-        let method = metrics::method(PATH);
         loop {
             let union = match self.requests.message().await {
                 Ok(Some(request)) => request.request_union,
@@ -179,9 +182,7 @@ impl Requests {
                 }
                 Err(error) => return error,
             };
-            if let Some(method) = method {
-                method.message_received();
-            }
+            self.received.message();
             // What is neither of the three is ignored (W-01).
             let Some(union) = union else {
                 continue;
@@ -226,6 +227,7 @@ pub struct Responses {
     ended: bool,
     responses_until_look: u32,
     method: Option<&'static Method>,
+    send_loop: SendLoop,
     context: Arc<Context>,
     sink_ready: Port<SinkReady>,
     close: Port<CloseStream>,
@@ -294,10 +296,17 @@ impl futures_core::Stream for Responses {
         if this.ended {
             return Poll::Ready(None);
         }
-        let response = ready!(this.poll_response(context));
+        let asked = this.send_loop.asked();
+        let Poll::Ready(response) = this.poll_response(context) else {
+            this.send_loop.idle();
+            return Poll::Pending;
+        };
         this.ended = response.is_err();
-        if let (Ok(_), Some(method)) = (&response, this.method) {
-            method.message_sent();
+        if let Ok(response) = &response {
+            this.send_loop.send(response, asked);
+            if let Some(method) = this.method {
+                method.message_sent();
+            }
         }
         Poll::Ready(Some(response))
     }

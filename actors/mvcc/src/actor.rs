@@ -16,7 +16,7 @@ use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
 use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, Tick};
 use rusd_proto::etcdserverpb::AlarmType;
-use rusd_proto::{ApplyReply, ApplyResult};
+use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};
 use rusd_storage::engine::EngineDir;
 use rusd_storage::{Change, ReadAt, Views};
@@ -34,8 +34,6 @@ const REQUEST_QUEUE: usize = 256;
 /// Sealed bytes that the engine does not have yet: beyond this the state machine waits for the engine writer,
 /// which holds back the credits of Apply, and so in the end the clients.
 const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
-/// Pause between two publications of the gauges.
-const GAUGES_INTERVAL_MS: u64 = 500;
 
 /// Who the state machine tells.
 #[derive(Clone, Debug)]
@@ -118,7 +116,6 @@ pub struct Mvcc {
     lagging_through: Option<i64>,
     /// Compactions whose callers wait for the physical removal, with the revision each waits for.
     physical_compactions: Vec<Reply<ApplyResult>>,
-    gauges_at_ms: u64,
 }
 
 struct Connected {
@@ -175,7 +172,6 @@ impl Mvcc {
             live_leases,
             lagging_through: None,
             physical_compactions: Vec::new(),
-            gauges_at_ms: 0,
         });
         (address, publications)
     }
@@ -269,7 +265,7 @@ impl Mvcc {
         if let Some(revision) = self.machine.compaction_pending() {
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
-        metrics::publish(&self.machine.sizes(), through, compacted);
+        metrics::publish(&self.machine.views().peek());
     }
 
     fn tell_leases(&self, changes: Vec<LeaseChange>) {
@@ -309,12 +305,23 @@ impl Mvcc {
         let count = entries.len();
         let mut bytes = 0;
         let mut told = Told::default();
+        let mut entry_started = started;
         for entry in entries {
             bytes += entry.data.len();
-            self.apply_entry(entry, &mut told);
+            let request = entry.kind == messages::EntryKind::Request && !entry.data.is_empty();
+            let kind = request.then(|| RequestKind::of(&entry.data));
+            let success = self.apply_entry(entry, &mut told);
+            // One look at the clock for each: where an entry ends, the next begins.
+            let ended = Instant::now();
+            if let (Some(kind), Some(success)) = (kind, success) {
+                metrics::applied_in(kind, success, ended - entry_started);
+            }
+            entry_started = ended;
         }
         self.machine.seal();
         self.machine.publish();
+        // Before the replies: whoever was answered finds its write counted.
+        metrics::publish(&self.machine.views().peek());
         let (through, _) = self.machine.applied();
         self.applied.send_replace(through);
         // The credits before the replies: Raft goes on while callers wake up.
@@ -360,7 +367,8 @@ impl Mvcc {
         }
     }
 
-    fn apply_entry(&mut self, entry: CommittedEntry, told: &mut Told) {
+    /// Whether the entry was applied with success; None if it had been applied before.
+    fn apply_entry(&mut self, entry: CommittedEntry, told: &mut Told) -> Option<bool> {
         let reply = entry.reply.filter(Reply::is_wanted);
         let index = entry.index;
         let applied = self.machine.apply(Entry {
@@ -383,13 +391,12 @@ impl Mvcc {
                         rejected: false,
                     });
                 }
-                return;
+                return None;
             }
             Err(error) => fatal("applying the log", &error),
         };
-        if let Ok(reply) = &applied.result {
-            metrics::count(reply);
-        }
+        metrics::count(&applied);
+        let success = metrics::is_success(&applied.result);
         let mut waits_for_removal = false;
         for effect in applied.effects {
             match effect {
@@ -438,6 +445,7 @@ impl Mvcc {
             Some(reply) => told.replies.push((reply, applied.result)),
             None => {}
         }
+        Some(success)
     }
 
     /// The event of a change, with the record it replaced only if somebody asked for that.
@@ -504,6 +512,7 @@ impl Mvcc {
         };
         self.machine.seal();
         self.machine.publish();
+        metrics::publish(&self.machine.views().peek());
         self.write_out();
         if step.finished {
             for reply in std::mem::take(&mut self.physical_compactions) {
@@ -567,17 +576,8 @@ impl Handler<Delivery<Tick>> for Mvcc {
     type Result = ();
 
     fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
-        let Tick { now_ms } = message.open();
+        let Tick { .. } = message.open();
         self.tell_lag();
-        if now_ms >= self.gauges_at_ms {
-            self.gauges_at_ms = now_ms + GAUGES_INTERVAL_MS;
-            let keys = self.machine.keys();
-            metrics::publish(
-                &self.machine.sizes(),
-                keys.revision(),
-                keys.compacted_revision(),
-            );
-        }
     }
 }
 

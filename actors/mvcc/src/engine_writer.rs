@@ -4,6 +4,7 @@
 //! written yet in the store's ring. `persist` runs after every so many bytes or after a quiet while, beside
 //! further writes, and tells Raft how much of the log it covers.
 
+use crate::metrics::DEFRAG_INFLIGHT;
 use crate::reader::fatal;
 use crate::rewrite::Copy;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets, register_histogram};
@@ -229,6 +230,7 @@ impl Writer {
         match Copy::begin(&self.engines) {
             Ok(copy) => {
                 tracing::info!("starting defragmentation");
+                DEFRAG_INFLIGHT.set(1);
                 self.copy = Some(Rewriting {
                     copy,
                     started: Instant::now(),
@@ -245,6 +247,7 @@ impl Writer {
     /// A disk too full for a second copy is no reason to end the process: the live engine is as it was.
     fn give_up(&mut self, rewriting: Rewriting, why: &dyn std::fmt::Display) {
         tracing::warn!(error = %why, "gave up defragmentation");
+        DEFRAG_INFLIGHT.set(0);
         if let Err(error) = rewriting.copy.abandon() {
             tracing::warn!(%error, "cannot remove the unfinished copy; the next start removes it");
         }
@@ -271,6 +274,7 @@ impl Writer {
         };
         let took = rewriting.started.elapsed();
         DEFRAG_SECONDS.observe(took.as_secs_f64());
+        DEFRAG_INFLIGHT.set(0);
         tracing::info!(
             took_ms = took.as_millis() as u64,
             "finished defragmentation"

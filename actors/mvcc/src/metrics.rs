@@ -1,9 +1,15 @@
-//! Gauges and counters of the store, under etcd's names.
+//! Gauges, counters and durations of the store, under etcd's names.
 
-use prometheus::{IntCounter, IntGauge, register_int_counter, register_int_gauge};
-use rusd_proto::ApplyReply;
-use rusd_storage::Sizes;
-use std::sync::LazyLock;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, exponential_buckets,
+    register_histogram_vec, register_int_counter, register_int_gauge,
+};
+use rusd_proto::etcdserverpb::{TxnResponse, response_op::Response};
+use rusd_proto::{ApplyReply, ApplyResult, EtcdError, RequestKind};
+use rusd_state::Applied;
+use rusd_storage::{Change, ChangeKind, ReadAt, ReadView, Record};
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident: $type:ident = $register:ident($metric:literal, $help:literal);)*) => {
@@ -28,6 +34,12 @@ metrics! {
     TXNS: IntCounter = register_int_counter("etcd_mvcc_txn_total", "Transactions applied by this member.");
     /// Ranges read.
     RANGES: IntCounter = register_int_counter("etcd_mvcc_range_total", "Ranges read on this member.");
+    /// Keys and values written.
+    PUT_BYTES: IntGauge =
+        register_int_gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of the keys and values put on this member.");
+    /// 1 while the engine is rewritten.
+    DEFRAG_INFLIGHT: IntGauge =
+        register_int_gauge("etcd_disk_defrag_inflight", "1 while the storage engine is rewritten.");
     /// Logical size.
     DB_SIZE: IntGauge = register_int_gauge("etcd_mvcc_db_total_size_in_bytes", "Logical size of the database.");
     /// Logical size again: what is freed is free at once.
@@ -43,22 +55,91 @@ metrics! {
     SLOW_APPLIES: IntCounter = register_int_counter("etcd_server_slow_apply_total", "Applies slower than expected.");
 }
 
+#[allow(clippy::expect_used)] // A constant name and constant buckets.
+static APPLY_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let buckets = exponential_buckets(0.0001, 2.0, 20).expect("valid buckets");
+    let options = HistogramOpts::new(
+        "etcd_server_apply_duration_seconds",
+        "Time to apply a request to the state machine.",
+    )
+    .buckets(buckets);
+    register_histogram_vec!(options, &["version", "op", "success"]).expect("registered once")
+});
+
+/// The series of every kind, failed and successful: looked up by label when first needed, by place from then on.
+static APPLY_SERIES: [[OnceLock<Histogram>; 2]; RequestKind::COUNT] =
+    [const { [const { OnceLock::new() }; 2] }; RequestKind::COUNT];
+
+/// Whether an apply counts as successful: what has been compacted is no failure of the server's.
+pub fn is_success(result: &ApplyResult) -> bool {
+    matches!(result, Ok(_) | Err(EtcdError::Compacted))
+}
+
+/// Counts how long an entry took to apply.
+pub fn applied_in(kind: RequestKind, success: bool, took: Duration) {
+    let [failed, succeeded] = &APPLY_SERIES[kind as usize];
+    let series = if success { succeeded } else { failed };
+    let series = series.get_or_init(|| {
+        let success = if success { "true" } else { "false" };
+        APPLY_SECONDS.with_label_values(&["v3", kind.name(), success])
+    });
+    series.observe(took.as_secs_f64());
+}
+
 /// Counts what an applied entry did.
-pub fn count(reply: &ApplyReply) {
-    match reply {
-        ApplyReply::Put(_) => PUTS.inc(),
-        ApplyReply::DeleteRange(_) => DELETES.inc(),
-        ApplyReply::Txn(_) => TXNS.inc(),
+pub fn count(applied: &Applied) {
+    let (mut puts, mut put_bytes, mut deleted) = (0, 0, 0);
+    for change in &applied.changes {
+        match change.kind {
+            ChangeKind::Put => {
+                puts += 1;
+                put_bytes += key_and_value_bytes(change);
+            }
+            ChangeKind::Delete => deleted += 1,
+        }
+    }
+    if puts > 0 {
+        PUTS.inc_by(puts);
+        PUT_BYTES.add(i64::try_from(put_bytes).unwrap_or(i64::MAX));
+    }
+    match &applied.result {
+        Ok(ApplyReply::DeleteRange(_)) => DELETES.inc(),
+        // Every key of the lease is deleted by itself.
+        Ok(ApplyReply::LeaseRevoke(_)) => DELETES.inc_by(deleted),
+        Ok(ApplyReply::Txn(response)) => {
+            TXNS.inc();
+            DELETES.inc_by(deletes(response));
+        }
         _ => {}
     }
 }
 
+fn key_and_value_bytes(change: &Change) -> usize {
+    let record = Record {
+        bytes: change.record.clone(),
+    };
+    change.key.len() + record.value().map_or(0, |value| value.len())
+}
+
+/// The delete requests that a transaction carried out, whether they found keys or not.
+fn deletes(txn: &TxnResponse) -> u64 {
+    let responses = txn.responses.iter();
+    responses
+        .map(|response| match &response.response {
+            Some(Response::ResponseDeleteRange(_)) => 1,
+            Some(Response::ResponseTxn(nested)) => deletes(nested),
+            _ => 0,
+        })
+        .sum()
+}
+
 /// Publishes sizes and revisions.
-pub fn publish(sizes: &Sizes, revision: i64, compacted: i64) {
+pub fn publish(view: &ReadView) {
     let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let sizes = view.sizes();
     DB_SIZE.set(gauge(sizes.logical_bytes));
     DB_SIZE_IN_USE.set(gauge(sizes.in_use_bytes));
     KEYS.set(gauge(sizes.keys));
-    REVISION.set(revision);
-    COMPACTED.set(compacted);
+    REVISION.set(view.revision());
+    COMPACTED.set(view.compacted_revision());
 }

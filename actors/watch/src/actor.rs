@@ -12,7 +12,7 @@ use rusd_messages::{Delivery, Port, Stop, Tick};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Settings of the hub.
 #[derive(Clone, Copy, Debug)]
@@ -326,7 +326,10 @@ impl Handler<Delivery<Tick>> for Watch {
     type Result = ();
 
     fn handle(&mut self, message: Delivery<Tick>, context: &mut Context<Self>) {
-        self.hub.tick(message.open().now_ms);
+        let started = Instant::now();
+        if self.hub.tick(message.open().now_ms) > 0 {
+            metrics::PROGRESS_SECONDS.observe(started.elapsed().as_secs_f64());
+        }
         self.turn(context);
         metrics::publish_waiting(self.hub.waiting_events());
     }

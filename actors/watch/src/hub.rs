@@ -468,12 +468,12 @@ impl Hub {
         }
     }
 
-    /// Time passes.
-    pub fn tick(&mut self, now_ms: u64) {
+    /// Time passes. Returns how many streams had watches to be told of their progress.
+    pub fn tick(&mut self, now_ms: u64) -> usize {
         self.pass_on();
         self.now_ms = now_ms;
         self.retry_at_tick = false;
-        self.tell_progress();
+        self.tell_progress()
     }
 
     /// Feeds watchers that are behind, and hands everything to the streams.

@@ -1,7 +1,10 @@
 //! The numbers that etcd's dashboards read about watches.
 
 use crate::hub::Counts;
-use prometheus::{IntCounter, IntGauge, register_int_counter, register_int_gauge};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntGauge, exponential_buckets, register_histogram,
+    register_int_counter, register_int_gauge,
+};
 use std::sync::LazyLock;
 
 #[allow(clippy::expect_used)] // Fails only for a name that is misspelt or registered twice: constants here.
@@ -38,12 +41,25 @@ static EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
     .expect("a valid metric, registered once")
 });
 
+/// How long it took to tell those watches of their progress that are told periodically.
+#[allow(clippy::expect_used)] // As in `gauge`; the buckets are constants as well.
+pub(crate) static PROGRESS_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let buckets = exponential_buckets(0.001, 2.0, 14).expect("valid buckets");
+    let options = HistogramOpts::new(
+        "etcd_debugging_server_watch_send_loop_progress_duration_seconds",
+        "Time to tell a stream's watches of their progress.",
+    )
+    .buckets(buckets);
+    register_histogram!(options).expect("a valid metric, registered once")
+});
+
 /// Registers everything at zero, as scrapers expect.
 pub fn init() {
     for gauge in [&STREAMS, &WATCHERS, &SLOW, &PENDING] {
         LazyLock::force(gauge);
     }
     LazyLock::force(&EVENTS);
+    LazyLock::force(&PROGRESS_SECONDS);
 }
 
 /// Publishes what has changed since `before`.

@@ -88,8 +88,9 @@ impl Hub {
         }
     }
 
-    /// Tells the watches whose time has come that nothing happened, if nothing did (W-15).
-    pub(crate) fn tell_progress(&mut self) {
+    /// Tells the watches whose time has come that nothing happened, if nothing did (W-15). Returns how many streams
+    /// it looked through.
+    pub(crate) fn tell_progress(&mut self) -> usize {
         let mut told = Vec::new();
         for (index, stream) in self.streams.iter_mut() {
             if self.now_ms >= stream.progress_at_ms {
@@ -124,8 +125,10 @@ impl Hub {
             }
             told.push(index);
         }
+        let streams = told.len();
         for stream in told {
             self.mark_dirty(stream);
         }
+        streams
     }
 }

@@ -201,7 +201,9 @@ impl Script {
                     output += &describe(stream, response);
                 }
             }
-            "tick" => self.rig.hub.tick(args.next_pos().ok_or("when?")?.parse()?),
+            "tick" => {
+                self.rig.hub.tick(args.next_pos().ok_or("when?")?.parse()?);
+            }
             "counts" => writeln!(output, "{:?}", self.rig.hub.counts())?,
             unknown => return Err(format!("unknown command {unknown}").into()),
         }
