@@ -292,7 +292,7 @@ impl Node {
             vec![
                 (heartbeat.min(FINE_TICK * 2), raft.tick.clone()),
                 (FINE_TICK, compactor.tick.clone()),
-                (COARSE_TICK, mvcc.tick.clone()),
+                (FINE_TICK, mvcc.tick.clone()),
                 (COARSE_TICK, watch.ports.tick.clone()),
                 (COARSE_TICK, lease.tick.clone()),
                 // Its first proposal is what a start waits for.

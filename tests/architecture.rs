@@ -119,9 +119,9 @@ fn cores_are_pure() {
 }
 
 #[test]
-fn engines_are_named_in_one_file_each() {
+fn engines_are_named_in_one_place_each() {
     for (engine, home) in [
-        ("sled", "storage/src/engine/sled.rs"),
+        ("sled", "storage/src/engine/sled"),
         ("redb", "storage/src/engine/redb.rs"),
     ] {
         let mut all = sources("storage/src");
@@ -134,7 +134,7 @@ fn engines_are_named_in_one_file_each() {
             });
             let names_the_module = text.contains(&format!("mod {engine};"));
             assert!(
-                !uses || path == Path::new(home) || names_the_module,
+                !uses || path.starts_with(home) || names_the_module,
                 "{} uses the crate {engine}",
                 path.display()
             );
@@ -149,12 +149,14 @@ fn only_node_wires_concrete_actors() {
         if name == "node.rs" || name == "lib.rs" {
             continue;
         }
+        // Their ports, limits and pure parts may be used; the actors themselves are started by the node alone.
         for room in [
             "rusd_raft",
-            "rusd_watch",
+            "rusd_mvcc",
             "rusd_compactor",
             "rusd_members",
-            "rusd_mvcc",
+            "rusd_watch::Watch",
+            "rusd_lease::Lease",
         ] {
             let uses = text.lines().any(|line| {
                 line.contains(room)
@@ -179,7 +181,7 @@ fn files_stay_small_enough_to_read() {
 
 #[test]
 fn nothing_waits_by_sleeping_in_the_actors() {
-    for folder in ["storage/src", "state/src", "actors"] {
+    for folder in ["state/src", "actors"] {
         for (path, text) in sources(folder) {
             assert!(!text.contains("thread::sleep"), "{} sleeps", path.display());
         }

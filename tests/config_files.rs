@@ -133,5 +133,8 @@ fn o17_the_summary_is_one_json_object_without_repeated_keys() {
     assert_eq!(read.len(), summary.0.len());
     assert_eq!(read["name"], "a\"b");
     assert_eq!(read["heartbeat-interval"], "100ms");
-    assert_eq!(read["cors"], serde_json::json!(["http://x:1", "http://y:1"]));
+    assert_eq!(
+        read["cors"],
+        serde_json::json!(["http://x:1", "http://y:1"])
+    );
 }
