@@ -509,7 +509,8 @@ impl Mvcc {
         let since = *self.unwritten_since.get_or_insert_with(Instant::now);
         let due = unwritten >= BATCH_BYTES || since.elapsed() >= BATCH_INTERVAL;
         let must = unwritten > UNWRITTEN_BYTES_MAX;
-        if !must && !(due && self.connected().writer.has_room()) {
+        let may = due && self.connected().writer.has_room();
+        if !must && !may {
             return;
         }
         let (applied, _) = self.machine.applied();
