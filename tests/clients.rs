@@ -142,7 +142,7 @@ async fn many_watchers_on_one_server_see_every_change() {
         for _ in 1..WATCHERS / STREAMS {
             stream.watch("k", None).await.unwrap();
         }
-        let mut created = 1;
+        let mut created = 0;
         while created < WATCHERS / STREAMS {
             let response = stream.message().await.unwrap().unwrap();
             created += usize::from(response.created());
