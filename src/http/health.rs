@@ -235,7 +235,7 @@ pub async fn probe(context: Option<&Context>, probe: Probe, query: &Query) -> Re
         };
     }
     if failed {
-        return text(StatusCode::SERVICE_UNAVAILABLE, report);
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{report}\n"));
     }
     if query.verbose {
         return text(StatusCode::OK, format!("{report}ok\n"));
