@@ -88,7 +88,7 @@ fn change_part(rng: &mut StdRng, case: &mut Case, corpus: &[Case]) {
     let cut = rng.random_range(begin..=end);
     let few = rng.random_range(1..=16);
     let number = NUMBERS[rng.random_range(0..NUMBERS.len())];
-    match rng.random_range(0..11) {
+    match rng.random_range(0..12) {
         0..=2 => change_byte(rng, &mut part[begin..]),
         3 => overwrite(part, cut, &number.to_be_bytes()),
         4 => {
@@ -116,6 +116,7 @@ fn change_part(rng: &mut StdRng, case: &mut Case, corpus: &[Case]) {
             let noise: Vec<u8> = (0..few).map(|_| rng.random()).collect();
             part.splice(cut..cut, noise);
         }
+        10 => replace_digits(part, cut, number),
         _ => {
             let other = any_part(rng, corpus);
             let from = rng.random_range(0..=other.len());
@@ -136,6 +137,20 @@ fn change_byte(rng: &mut StdRng, part: &mut [u8]) {
         1 => [0, 1, 0x7f, 0x80, 0xff][rng.random_range(0..5)],
         _ => part[at] ^ 1 << rng.random_range(0..8),
     };
+}
+
+/// Writes a number where the next number in digits is.
+fn replace_digits(part: &mut Vec<u8>, from: usize, number: u64) {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let Some(start) = part[from..].iter().position(is_digit) else {
+        return;
+    };
+    let start = from + start;
+    let digits = part[start..]
+        .iter()
+        .take_while(|byte| is_digit(byte))
+        .count();
+    part.splice(start..start + digits, number.to_string().into_bytes());
 }
 
 fn overwrite(part: &mut [u8], at: usize, bytes: &[u8]) {

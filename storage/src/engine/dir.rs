@@ -61,8 +61,8 @@ pub struct EngineDir {
     base: PathBuf,
     options: EngineOptions,
     live: Mutex<Live>,
-    /// The number of the next directory.
-    next_number: Mutex<u64>,
+    /// The highest number of a directory so far.
+    last_number: Mutex<u64>,
 }
 
 /// An engine that is being filled to take the place of the live one.
@@ -158,6 +158,14 @@ fn clean(base: &Path, current: Option<&Name>) -> Result<u64, EngineError> {
     Ok(highest)
 }
 
+/// The number of the next directory. Only a name made by hand is so high that there is none.
+fn number_after(base: &Path, number: u64) -> Result<u64, EngineError> {
+    number.checked_add(1).ok_or_else(|| {
+        let reason = format!("no engine can follow one of the number {number}");
+        EngineError::fatal("engine directory", base, reason)
+    })
+}
+
 impl EngineDir {
     /// Opens the live engine of `base`, creating the first one if there is
     /// none.
@@ -180,7 +188,7 @@ impl EngineDir {
                 (name, super::open_existing(&dir, options)?)
             }
             None => {
-                number += 1;
+                number = number_after(base, number)?;
                 let kind = options.kind;
                 let name = Name { number, kind };
                 let engine = super::open(&base.join(name.to_string()), options)?;
@@ -193,7 +201,7 @@ impl EngineDir {
             base: base.to_owned(),
             options: options.clone(),
             live: Mutex::new(Live { name, engine }),
-            next_number: Mutex::new(number + 1),
+            last_number: Mutex::new(number),
         })
     }
 
@@ -246,9 +254,9 @@ impl EngineDir {
     /// A fresh, empty engine beside the live one.
     pub fn begin_rewrite(&self) -> Result<Rewrite, EngineError> {
         let name = {
-            let mut next = self.next_number.lock();
-            let number = *next;
-            *next += 1;
+            let mut last = self.last_number.lock();
+            *last = number_after(&self.base, *last)?;
+            let number = *last;
             let kind = self.options.kind;
             Name { number, kind }
         };
