@@ -186,8 +186,10 @@ impl Engine for Redb {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let found = self.view()?.get(key);
-        let found = found.map_err(|failed| self.error("read", failed))?;
+        // The view outlives what was found in it: redb reuses a page once no transaction needs it any more,
+        // whether or not a value in it is still held.
+        let view = self.view()?;
+        let found = view.get(key).map_err(|failed| self.error("read", failed))?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 

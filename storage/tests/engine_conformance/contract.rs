@@ -163,6 +163,15 @@ fn scans_beside_writes_miss_nothing() {
 }
 
 /// A large value is whole to a reader, whatever a writer does meanwhile.
+/// Ends a test's other threads, however its own thread ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn large_values_are_never_torn() {
     for under in Under::ALL {
@@ -179,8 +188,9 @@ fn large_values_are_never_torn() {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                // Also when a write panics: the readers must not go on for ever.
+                let _done = SetOnDrop(&done);
                 (2..150).for_each(write);
-                done.store(true, Ordering::SeqCst);
             });
             let check = |value: &[u8]| {
                 let round = value[0] as usize;
