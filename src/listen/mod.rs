@@ -4,8 +4,10 @@
 //! preface (P-01). Requests of content type `application/grpc*` go to the gRPC services, others to
 //! the HTTP handlers.
 
+pub mod gather;
 pub mod keepalive;
 
+use gather::GatheringIo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use keepalive::{KeepAlivePolicy, PolicedIo};
@@ -255,7 +257,7 @@ async fn serve_connection<I, S, B>(
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let io = TokioIo::new(PolicedIo::new(io, policy));
+    let io = TokioIo::new(GatheringIo::new(PolicedIo::new(io, policy)));
     let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
     let served = tokio::select! {
