@@ -11,7 +11,7 @@ use super::metrics::{self, Method, Received};
 use super::{Context, TRANSPORT_OVERHEAD_BYTES};
 use rusd_messages::watch::{
     CloseStream, Credits, FromStream, OpenStream, Response as HubResponse, Seen, SinkReader,
-    SinkReady, StreamId, StreamRequest, sink,
+    SinkReady, StreamId, StreamRequest, WakeStreams, WakeThrough, sink,
 };
 use rusd_messages::{Port, RaftStatus};
 use rusd_proto::EtcdError;
@@ -21,9 +21,9 @@ use rusd_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
 use rusd_storage::ReadAt;
 use rusd_watch::{limits, wire};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context as TaskContext, Poll, ready};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -31,6 +31,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 const PATH: &str = "/etcdserverpb.Watch/Watch";
 /// Polls without a leader, one per election timeout, after which a stream that requires one ends (G-04).
 const LEADERLESS_POLLS_MAX: u32 = 3;
+/// Never the bound in force: each stream is in at most one message.
+const WAKE_QUEUE: usize = 1024;
 /// Responses in a row after which the response side looks whether the stream is over, though there are more.
 const RESPONSES_BETWEEN_LOOKS: u32 = 64;
 
@@ -41,6 +43,8 @@ pub struct WatchService {
     ports: Ports,
     election_timeout: Duration,
     next_stream: Arc<AtomicU64>,
+    /// Set once the hub wakes its streams through this runtime.
+    wakes: Arc<OnceLock<()>>,
 }
 
 /// The hub's ports that streams use.
@@ -50,6 +54,7 @@ struct Ports {
     request: Port<FromStream>,
     sink_ready: Port<SinkReady>,
     close: Port<CloseStream>,
+    wake_through: Port<WakeThrough>,
 }
 
 impl WatchService {
@@ -67,9 +72,27 @@ impl WatchService {
                 request: hub.request.clone(),
                 sink_ready: hub.sink_ready.clone(),
                 close: hub.close.clone(),
+                wake_through: hub.wake_through.clone(),
             },
             election_timeout,
+            wakes: Arc::default(),
             next_stream: Arc::default(),
+        }
+    }
+}
+
+impl WatchService {
+    /// Lets the hub wake many streams with one message: woken here, they are next to each other in the run
+    /// queue, and what they have to say on one connection is written together.
+    fn wake_streams_from_here(&self) {
+        let (port, queue) = Port::<WakeStreams>::to_thread("watch_wake", WAKE_QUEUE);
+        tokio::spawn(async move {
+            while let Ok(wake) = queue.recv_async().await {
+                wake.open().wakers.into_iter().for_each(Waker::wake);
+            }
+        });
+        if let Err(refused) = self.ports.wake_through.tell(WakeThrough { port }) {
+            tracing::debug!(?refused, "the watch hub wakes streams one by one");
         }
     }
 }
@@ -89,6 +112,7 @@ impl watch_server::Watch for WatchService {
         if requires_leader && self.context.raft.leader().is_none() {
             return Err(status(EtcdError::NoLeader));
         }
+        self.wakes.get_or_init(|| self.wake_streams_from_here());
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let (sink, reader, credits) = sink(limits::SINK);
         self.ports

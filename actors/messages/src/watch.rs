@@ -9,6 +9,7 @@ pub use sink::{Credits, Sink, SinkLimits, SinkReader, sink};
 use bytes::Bytes;
 use rusd_proto::etcdserverpb as pb;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// A gRPC watch stream of this process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +152,21 @@ pub struct FromStream {
 pub struct SinkReady {
     /// The stream.
     pub stream: StreamId,
+}
+
+/// Streams that have something to send now; bounded by the number of streams.
+#[derive(Debug)]
+pub struct WakeStreams {
+    /// Whom to wake.
+    pub wakers: Vec<Waker>,
+}
+
+/// Where the streams run: what the hub has for several of them at once it has woken there, since waking
+/// them one by one from its own thread costs more and scatters them.
+#[derive(Debug)]
+pub struct WakeThrough {
+    /// Wakes them on their own runtime.
+    pub port: crate::Port<WakeStreams>,
 }
 
 /// The stream is gone, and its watches with it.

@@ -6,12 +6,13 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
     CloseStream, Committed, Compacted, FromStream, HistoryPage, Lagged, OpenStream, Reset,
-    SinkReady,
+    SinkReady, WakeStreams, WakeThrough,
 };
-use rusd_messages::{Delivery, Port, Stop, Tick};
+use rusd_messages::{Delivery, Port, Refused, Stop, Tick};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// Settings of the hub.
@@ -53,6 +54,8 @@ pub struct Ports {
     pub lagged: Port<Lagged>,
     /// The compacted revision.
     pub compacted: Port<Compacted>,
+    /// Where several streams are woken together. Without it the hub wakes them itself.
+    pub wake_through: Port<WakeThrough>,
     /// The state was replaced.
     pub reset: Port<Reset>,
     /// Time, every 100 ms or more often: the grain of periodic progress.
@@ -73,6 +76,7 @@ impl Ports {
             lagged: Port::new("watch_lagged", limits::NEWS_QUEUE, address),
             compacted: Port::new("watch_compacted", limits::NEWS_QUEUE, address),
             reset: Port::new("watch_reset", limits::NEWS_QUEUE, address),
+            wake_through: Port::new("watch_wake_through", 1, address),
             tick: Port::new("watch_tick", limits::TICK_QUEUE, address),
             stop: Port::new("watch_stop", 1, address),
             page: Port::new("watch_page", 1, address),
@@ -85,6 +89,7 @@ impl Ports {
 pub struct Watch {
     hub: Hub,
     connected: Option<Connected>,
+    wake_through: Option<Port<WakeStreams>>,
     random: RandomState,
     published: Counts,
     /// A [`Continue`] is on its way.
@@ -147,6 +152,7 @@ impl Watch {
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             hub,
             connected: None,
+            wake_through: None,
             random,
             published: Counts::default(),
             continuing: false,
@@ -178,6 +184,7 @@ impl Watch {
             self.messages_waited = 0;
         }
         self.hub.turn();
+        self.wake_streams();
         self.ask_for_history();
         let counts = self.hub.counts();
         if counts != self.published {
@@ -192,6 +199,19 @@ impl Watch {
 }
 
 impl Watch {
+    fn wake_streams(&mut self) {
+        let mut wakers = self.hub.wakers();
+        if wakers.len() > 1
+            && let Some(port) = &self.wake_through
+        {
+            match port.deliver(WakeStreams { wakers }) {
+                Ok(()) => return,
+                Err(Refused::Full(unsent) | Refused::Closed(unsent)) => wakers = unsent.wakers,
+            }
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn ask_for_history(&mut self) {
         let Some(connected) = &self.connected else {
             return;
@@ -272,6 +292,14 @@ impl Handler<Delivery<SinkReady>> for Watch {
     fn handle(&mut self, message: Delivery<SinkReady>, context: &mut Context<Self>) {
         self.hub.sink_ready(message.open().stream);
         self.turn(context);
+    }
+}
+
+impl Handler<Delivery<WakeThrough>> for Watch {
+    type Result = ();
+
+    fn handle(&mut self, message: Delivery<WakeThrough>, _: &mut Context<Self>) {
+        self.wake_through = Some(message.open().port);
     }
 }
 

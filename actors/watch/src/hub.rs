@@ -14,6 +14,7 @@ use rusd_messages::watch::{
     Content, HistoryError, HistoryRevisions, Response, Revision, Sink, StreamId,
 };
 use std::collections::{HashMap, VecDeque};
+use std::task::Waker;
 
 /// Settings of the hub. All but the first two have their values in [`limits`]; tests make them small.
 #[derive(Clone, Debug)]
@@ -109,6 +110,8 @@ pub struct Hub {
     /// Streams that may have room and have watchers to feed, in turn.
     pub(crate) ready: VecDeque<u32>,
     dirty: Vec<u32>,
+    /// Streams that sleep with something in their queues.
+    wakers: Vec<Waker>,
     pub(crate) page: Option<Page>,
     pub(crate) asked: Option<HistoryRequest>,
     pub(crate) to_ask: Option<HistoryRequest>,
@@ -136,6 +139,7 @@ impl Hub {
             pending_bytes: 0,
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            wakers: Vec::new(),
             page: None,
             asked: None,
             to_ask: None,
@@ -454,6 +458,11 @@ impl Hub {
         self.to_ask.take()
     }
 
+    /// Whom to wake after a [`turn`](Self::turn): the streams that were handed something.
+    pub fn wakers(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers)
+    }
+
     /// A stream's sink, found full before, has room.
     pub fn sink_ready(&mut self, id: StreamId) {
         let Some(stream) = self.stream(id) else {
@@ -486,7 +495,7 @@ impl Hub {
         for stream in self.dirty.drain(..) {
             let stream = &mut self.streams[stream];
             stream.dirty = false;
-            stream.sink.flush();
+            self.wakers.extend(stream.sink.flush());
         }
     }
 

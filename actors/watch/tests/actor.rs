@@ -8,13 +8,14 @@ use actix::System;
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
     CloseStream, Committed, Content, FromStream, HistoryPage, Lagged, OpenStream, Response, Seen,
-    SinkLimits, SinkReader, SinkReady, StreamId, StreamRequest, sink,
+    SinkLimits, SinkReader, SinkReady, StreamId, StreamRequest, WakeThrough, sink,
 };
 use rusd_messages::{Port, Probe, Reply, Stop, Tick};
 use rusd_proto::etcdserverpb::WatchCreateRequest;
 use rusd_watch::{HistoryRequest, Links, Started, Watch, WatchConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 use support::Store;
 
@@ -263,4 +264,30 @@ fn stopping_ends_every_stream_after_what_it_was_sent() {
     assert_eq!(around.content(&mut reader), None);
     let mut late = around.open(2, ROOMY);
     assert_eq!(around.content(&mut late), None);
+}
+
+#[test]
+fn many_streams_are_woken_with_one_message() {
+    let around = Around::start();
+    let (port, woken) = Port::probe(10);
+    around
+        .hub
+        .ports
+        .wake_through
+        .tell(WakeThrough { port })
+        .unwrap();
+    let mut readers: Vec<_> = (1..=3).map(|stream| around.open(stream, ROOMY)).collect();
+    for (stream, reader) in (1..).zip(&mut readers) {
+        around.create(stream, 0, false);
+        assert_eq!(around.content(reader), Some(Content::Created));
+        // Goes to sleep on an empty queue.
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(reader.poll_next(&mut context).is_pending());
+    }
+    around.commit(&mut Store::new());
+    let wake = woken.wait(PATIENCE).expect("the hub wakes the streams");
+    assert_eq!(wake.wakers.len(), 3);
+    for reader in &mut readers {
+        assert_eq!(around.events(reader).0, ["2:put k"]);
+    }
 }

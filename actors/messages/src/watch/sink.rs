@@ -193,15 +193,17 @@ impl Sink {
         !self.tray.is_empty()
     }
 
-    /// Hands the tray to the reader.
-    pub fn flush(&mut self) {
+    /// Hands the tray to the reader, and returns whom to wake: streams that are woken together have their
+    /// frames written together.
+    #[must_use = "the reader sleeps until it is woken"]
+    pub fn flush(&mut self) -> Option<Waker> {
         if self.tray.is_empty() {
-            return;
+            return None;
         }
         if self.shared.reader_gone.load(Ordering::Acquire) {
             self.tray.clear();
             (self.tray_bytes, self.tray_events) = (0, 0);
-            return;
+            return None;
         }
         let shared = &self.shared;
         // Counted before the reader can see them, so that it never takes away more than is there.
@@ -219,11 +221,9 @@ impl Sink {
             queue.waiting.extend(self.tray.drain(..));
             queue.waker.take()
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
         // A burst must not leave its vector behind on ten thousand idle streams.
         self.tray.shrink_to(KEPT);
+        waker
     }
 
     /// Events that the reader has not passed on yet.
@@ -359,7 +359,7 @@ mod tests {
             assert!(sink.offer(events(1)).is_ok());
         }
         assert!(sink.offer(events(1)).is_err());
-        sink.flush();
+        let _nobody = sink.flush();
         assert!(sink.offer(events(1)).is_err());
         assert_eq!(sink.waiting_events(), 4);
         let woken: Vec<bool> = std::iter::from_fn(|| reader.try_next())
@@ -377,7 +377,7 @@ mod tests {
             "larger than the bound, but the only one"
         );
         assert!(sink.offer(events(1)).is_err());
-        sink.flush();
+        let _nobody = sink.flush();
         assert_eq!(reader.try_next().map(|(_, wake)| wake), Some(true));
         assert!(sink.offer(events(60)).is_ok());
         assert!(sink.offer(events(60)).is_ok());
@@ -390,7 +390,7 @@ mod tests {
         for _ in 0..4 {
             sink.offer(events(1)).unwrap();
         }
-        sink.flush();
+        let _nobody = sink.flush();
         while reader.try_next().is_some() {}
         assert!(sink.offer(events(1)).is_ok());
     }
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(credits.left(), 0);
         sink.insist(created());
         sink.answer_nothing();
-        sink.flush();
+        let _nobody = sink.flush();
         assert_eq!(credits.left(), 1);
         while reader.try_next().is_some() {}
         assert_eq!(credits.left(), 2);
@@ -423,7 +423,7 @@ mod tests {
         let (mut hub_side, reader, credits) = sink(LIMITS);
         hub_side.offer(events(1)).unwrap();
         drop(reader);
-        hub_side.flush();
+        let _nobody = hub_side.flush();
         assert!(!hub_side.is_dirty());
         assert!(credits.0.is_closed());
     }
