@@ -356,6 +356,11 @@ impl Engine for Backend {
         self.inner.dir.engine().get(key)
     }
 
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        let _gate = self.inner.gate.read_recursive();
+        self.inner.dir.engine().get_many(keys)
+    }
+
     fn scan(
         &self,
         start: &[u8],

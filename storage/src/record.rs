@@ -45,7 +45,7 @@ const TAG_LEASE: u8 = 0x30;
 /// assert_eq!((record.key()?, record.value()?, record.lease()?), ("k".into(), "v".into(), LeaseId(7)));
 /// # Ok::<(), rusd_storage::StorageError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The marshalled message.
     pub bytes: Bytes,

@@ -18,7 +18,7 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rusd_proto::mvccpb::KeyValue;
-use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, StorageError, Views};
+use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, Revision, StorageError, Views};
 
 use super::header;
 pub use super::stream::Pager;
@@ -214,34 +214,33 @@ pub(crate) fn first_page(
     let limit = limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
-    let mut failure = None;
+    let mut revisions = Vec::new();
     reader.walk(keys, at, &mut |key, meta| {
-        if page.kvs.len() == limit {
+        if page.kvs.len() + revisions.len() == limit {
             page.more = true;
             return ControlFlow::Break(());
         }
-        let kv = if request.keys_only {
-            key_only(key, meta)
+        if request.keys_only {
+            page.kvs.push(key_only(key, meta));
         } else {
-            match reader.record(meta.mod_revision, at) {
-                Ok(record) => record.bytes,
-                Err(error) => {
-                    failure = Some(error);
-                    return ControlFlow::Break(());
-                }
-            }
-        };
-        page.kvs.push(kv);
+            revisions.push(meta.mod_revision);
+        }
         if let Some(last_key) = &mut last_key {
             last_key.clear();
             last_key.extend_from_slice(key);
         }
         ControlFlow::Continue(())
     })?;
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(page),
+    if !request.keys_only {
+        page.kvs = kvs(reader, &revisions, at)?;
     }
+    Ok(page)
+}
+
+/// The marshalled `KeyValue`s of these revisions.
+fn kvs(reader: &impl ReadAt, revisions: &[Revision], at: i64) -> Result<Vec<Bytes>, KvError> {
+    let records = reader.records(revisions, at)?;
+    Ok(records.into_iter().map(|record| record.bytes).collect())
 }
 
 /// KV-R07: what the index knows about a key. The lease is not among it.
@@ -335,13 +334,8 @@ impl<'a> Selection<'a> {
         }
         self.sort();
         self.candidates.truncate(keep);
-        let kvs: Result<Vec<Bytes>, KvError> = self
-            .candidates
-            .iter()
-            .map(|c| self.materialise(reader, c))
-            .collect();
         Ok(Page {
-            kvs: kvs?,
+            kvs: self.materialise(reader)?,
             more: passed > keep,
         })
     }
@@ -396,14 +390,26 @@ impl<'a> Selection<'a> {
         });
     }
 
-    fn materialise(&self, reader: &impl ReadAt, candidate: &Candidate) -> Result<Bytes, KvError> {
-        match &candidate.record {
-            Some(record) if self.request.keys_only => without_value(record),
-            Some(record) => Ok(record.bytes.clone()),
-            None if self.request.keys_only => Ok(key_only(&candidate.key, &candidate.meta)),
-            None => Ok(reader
-                .record(candidate.meta.mod_revision, self.request.revision)?
-                .bytes),
+    /// What is answered for the candidates, in their order.
+    fn materialise(&self, reader: &impl ReadAt) -> Result<Vec<Bytes>, KvError> {
+        let candidates = self.candidates.iter();
+        if self.target == SortTarget::Value {
+            let records = candidates.flat_map(|candidate| &candidate.record);
+            return records
+                .map(|record| match self.request.keys_only {
+                    true => without_value(record),
+                    false => Ok(record.bytes.clone()),
+                })
+                .collect();
         }
+        if self.request.keys_only {
+            return Ok(candidates
+                .map(|candidate| key_only(&candidate.key, &candidate.meta))
+                .collect());
+        }
+        let revisions: Vec<Revision> = candidates
+            .map(|candidate| candidate.meta.mod_revision)
+            .collect();
+        kvs(reader, &revisions, self.request.revision)
     }
 }

@@ -167,6 +167,12 @@ pub trait Engine: Send + Sync + 'static {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
+    /// The values of `keys`, which are in strictly ascending order, one for each.
+    /// Not a snapshot: writes beside it may show in some of them.
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// Visits the records of `[start, end)` in order until `visit` breaks.
     ///
     /// It sees every write that returned before the call. Writes that run

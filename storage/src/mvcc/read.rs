@@ -65,6 +65,9 @@ pub trait ReadAt {
     fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>>;
     /// The record of a revision that `get` or `walk` returned for the same `at`.
     fn record(&self, revision: Revision, at: i64) -> StorageResult<Record>;
+    /// As [`record`](Self::record) for each of `revisions`, which are all different, in their order, at a fraction
+    /// of the cost.
+    fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>>;
     /// What the range holds at the newest revision, in O(log n): decides where a read is answered.
     fn estimate(&self, range: &KeyRange) -> Estimate;
 }
@@ -128,8 +131,21 @@ impl Reading<'_> {
     }
 
     fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
-        let at = if at <= 0 { self.revision } else { at };
-        self.shared.record(revision, at)
+        self.shared.record(revision, self.read_at(at))
+    }
+
+    fn records(
+        &self,
+        revisions: &[Revision],
+        at: i64,
+        known: impl Fn(Revision) -> Option<Record>,
+    ) -> StorageResult<Vec<Record>> {
+        self.shared.records(revisions, self.read_at(at), known)
+    }
+
+    /// The revision that `at` means.
+    fn read_at(&self, at: i64) -> i64 {
+        if at <= 0 { self.revision } else { at }
     }
 
     fn estimate(&self, range: &KeyRange) -> Estimate {
@@ -171,6 +187,11 @@ macro_rules! read_at {
                     return Ok(record);
                 }
                 self.reading().record(revision, at)
+            }
+
+            fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>> {
+                self.reading()
+                    .records(revisions, at, |revision| self.unpublished(revision))
             }
 
             fn estimate(&self, range: &KeyRange) -> Estimate {

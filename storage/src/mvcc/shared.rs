@@ -12,7 +12,10 @@ use super::ring::{Ring, StoredRecord};
 use crate::engine::{Direction, Engine, EngineError};
 use crate::error::{StorageError, StorageResult};
 use crate::record::{Record, tombstone_event};
-use crate::revision::Revision;
+use crate::revision::{REVISION_KEY_BYTES, Revision};
+
+/// How many records are looked up in the ring at a time, so that the writer does not wait long for it.
+const RING_LOOKUPS: usize = 128;
 
 /// The engine in use; a type of its own because what is swapped atomically must be sized.
 struct Current(Arc<dyn Engine>);
@@ -73,13 +76,54 @@ impl Shared {
             });
         }
         let (key, length) = revision.engine_key(false);
-        match self.with_engine(|engine| engine.get(&key[..length]))? {
-            Some(bytes) => Ok(Record { bytes }),
-            None if at < self.pins.floor() => Err(StorageError::Superseded),
-            None => Err(StorageError::Damaged(format!(
-                "the record of revision {revision} is missing"
-            ))),
+        let found = self.with_engine(|engine| engine.get(&key[..length]))?;
+        let bytes = found.ok_or_else(|| self.missing(revision, at))?;
+        Ok(Record { bytes })
+    }
+
+    /// The records of different puts that a read at `at` found alive, in the order of `revisions`. What is stored
+    /// together is read together, whatever the order. `known` has those that are nowhere else yet.
+    pub(super) fn records(
+        &self,
+        revisions: &[Revision],
+        at: i64,
+        known: impl Fn(Revision) -> Option<Record>,
+    ) -> StorageResult<Vec<Record>> {
+        let mut records = vec![Record::default(); revisions.len()];
+        let mut rest: Vec<([u8; REVISION_KEY_BYTES + 1], usize)> = Vec::new();
+        for (number, part) in revisions.chunks(RING_LOOKUPS).enumerate() {
+            let ring = self.ring.read();
+            for (place, &revision) in (number * RING_LOOKUPS..).zip(part) {
+                if let Some(record) = known(revision) {
+                    records[place] = record;
+                } else if let Some(record) = ring.get(revision) {
+                    records[place].bytes = record.event.clone();
+                } else {
+                    rest.push((revision.engine_key(false).0, place));
+                }
+            }
         }
+        if rest.is_empty() {
+            return Ok(records);
+        }
+        rest.sort_unstable();
+        let keys: Vec<&[u8]> = rest
+            .iter()
+            .map(|(key, _)| &key[..REVISION_KEY_BYTES])
+            .collect();
+        let values = self.with_engine(|engine| engine.get_many(&keys))?;
+        for ((_, place), value) in rest.iter().zip(values) {
+            records[*place].bytes = value.ok_or_else(|| self.missing(revisions[*place], at))?;
+        }
+        Ok(records)
+    }
+
+    /// What it means that the engine lacks a record.
+    fn missing(&self, revision: Revision, at: i64) -> StorageError {
+        if at < self.pins.floor() {
+            return StorageError::Superseded;
+        }
+        StorageError::Damaged(format!("the record of revision {revision} is missing"))
     }
 
     /// The records of the revisions `from..=through`, whole revisions, until about `bytes_max`; and where the next

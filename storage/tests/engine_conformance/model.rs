@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use rusd_storage::engine::{Direction, WriteBatch};
+use std::collections::BTreeSet;
 
 use crate::support::{Fixture, Model, Under, apply, assert_same, dump, scan};
 
@@ -132,6 +133,17 @@ fn run(under: Under, steps: &[Step]) {
                 let expected = expected(&model, start, end, *up, *limit);
                 assert_eq!(found.len(), expected.len(), "step {index}");
                 assert_same(&found.into_iter().collect(), &expected, "scan");
+                // The same keys, and between each two one that is probably absent.
+                let between = |key: &Bytes| Bytes::from([key, &b"\0"[..]].concat());
+                let keys: Vec<Bytes> = expected
+                    .keys()
+                    .flat_map(|key| [key.clone(), between(key)])
+                    .collect();
+                let keys: BTreeSet<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+                let keys: Vec<&[u8]> = keys.into_iter().collect();
+                let values: Vec<Option<Bytes>> =
+                    keys.iter().map(|key| model.get(*key).cloned()).collect();
+                assert_eq!(engine.get_many(&keys).unwrap(), values, "step {index}");
             }
             Step::Load(lens) => {
                 let records = load(&model, lens);

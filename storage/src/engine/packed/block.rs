@@ -172,7 +172,16 @@ impl<'a> Block<'a> {
     /// The first entry whose key is not below `key`, and whether it is equal.
     /// `None` if the block is damaged.
     pub fn lower_bound(&self, key: &[u8]) -> Option<(usize, bool)> {
-        let (mut low, mut high) = (0, self.len());
+        self.lower_bound_from(0, key)
+    }
+
+    /// As [`lower_bound`](Self::lower_bound), given that the entries before
+    /// `low` are below `key`. Quick if it is the very entry at `low`.
+    pub fn lower_bound_from(&self, mut low: usize, key: &[u8]) -> Option<(usize, bool)> {
+        let mut high = self.len();
+        if low < high && self.compare(&self.entry(low)?, key) == Ordering::Equal {
+            return Some((low, true));
+        }
         while low < high {
             let middle = low + (high - low) / 2;
             match self.compare(&self.entry(middle)?, key) {
@@ -195,7 +204,12 @@ impl<'a> Block<'a> {
 
     /// The value of an entry.
     pub fn value(&self, index: usize) -> Option<&'a [u8]> {
-        Some(&self.entries[self.entry(index)?.value])
+        Some(&self.entries[self.value_range(index)?])
+    }
+
+    /// Where in the block the value of an entry is.
+    pub fn value_range(&self, index: usize) -> Option<Range<usize>> {
+        Some(self.entry(index)?.value)
     }
 }
 

@@ -28,7 +28,7 @@ mod rewrite;
 
 use std::borrow::Cow;
 use std::cmp::{max, min};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -253,6 +253,44 @@ fn in_order(changes: &mut Vec<(&Bytes, Option<&Bytes>)>) {
     changes.reverse();
 }
 
+/// Looks up the first of `keys` and as many after it as a block is known to
+/// have or not to have. `None` if the block is damaged.
+fn read_block(
+    base: &[u8],
+    data: &[u8],
+    keys: &[&[u8]],
+    values: &mut Vec<Option<Bytes>>,
+) -> Option<()> {
+    let block = Block::parse(base, data)?;
+    let mut found: Vec<Option<Range<usize>>> = Vec::new();
+    let mut found_bytes = 0;
+    let mut low = 0;
+    for key in keys {
+        let (index, equal) = block.lower_bound_from(low, key)?;
+        if index == block.len() && !found.is_empty() {
+            // Beyond the last entry: another block may have it.
+            break;
+        }
+        let value = match equal {
+            true => Some(block.value_range(index)?),
+            false => None,
+        };
+        found_bytes += value.as_ref().map_or(0, Range::len);
+        found.push(value);
+        low = index + usize::from(equal);
+    }
+    // One copy of everything costs less than many small ones, but keeps all of
+    // it in memory for as long as any of it.
+    if found.len() > 1 && found_bytes >= data.len() / 2 {
+        let data = Bytes::copy_from_slice(data);
+        values.extend(found.into_iter().map(|value| Some(data.slice(value?))));
+    } else {
+        let copy = |value: Range<usize>| Bytes::copy_from_slice(&data[value]);
+        values.extend(found.into_iter().map(|value| value.map(copy)));
+    }
+    Some(())
+}
+
 /// Turns sorted records into sorted blocks; others pass unchanged.
 struct Packing<'a> {
     source: &'a mut dyn Iterator<Item = (Bytes, Bytes)>,
@@ -314,6 +352,35 @@ impl<E: Engine> Engine for Packed<E> {
                 ControlFlow::Break(())
             })?;
         found.ok_or_else(|| self.damaged())
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        debug_assert!(keys.is_sorted_by(|a, b| a < b));
+        let mut values = Vec::with_capacity(keys.len());
+        while let Some(rest) = keys.get(values.len()..)
+            && let Some(first) = rest.first()
+        {
+            if !is_packed(first) {
+                values.push(self.inner.get(first)?);
+                continue;
+            }
+            let before = values.len();
+            let mut read = Some(());
+            let end = successor(first);
+            let moving = self.moving.read();
+            self.inner
+                .scan(START, &end, Direction::Backward, &mut |base, data| {
+                    read = read_block(base, data, rest, &mut values);
+                    ControlFlow::Break(())
+                })?;
+            drop(moving);
+            read.ok_or_else(|| self.damaged())?;
+            if values.len() == before {
+                // No block begins at or below it.
+                values.push(None);
+            }
+        }
+        Ok(values)
     }
 
     fn scan(
