@@ -5,6 +5,7 @@ use rusd::{logging, process, server};
 use std::process::ExitCode;
 use tracing::{error, info, warn};
 
+// Without huge pages, which cost an idle member 60 MB (sled) or 25 MB (redb) of memory that it had touched a little of.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -139,11 +139,12 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// An engine with the cache that suits it: sled's should hold all data,
-    /// since it does not keep to a smaller one; redb does well with little.
+    /// since it does not keep to a smaller one; redb does well with little, as
+    /// what it reads again comes from the cache of the file system.
     pub fn new(kind: EngineKind) -> Self {
         let cache_bytes = match kind {
             EngineKind::Sled => 1 << 30,
-            EngineKind::Redb => 96 << 20,
+            EngineKind::Redb => 64 << 20,
             EngineKind::Memory => 0,
         };
         Self { kind, cache_bytes }
