@@ -22,6 +22,9 @@ const GATHERED_BYTES_MAX: usize = 64 * 1024;
 const ENOUGH_BYTES: usize = 32 * 1024;
 /// Turns of the other tasks, each of which added something, before a flush writes all the same.
 const TURNS_MAX: u32 = 4;
+/// After this much in a row the other tasks of the thread have a turn: a large reply takes long to hand over, and small
+/// ones of other connections must not wait for all of it.
+const TURN_BYTES: usize = 256 * 1024;
 /// What an idle connection keeps of its buffer.
 const KEPT_BYTES: usize = 4 * 1024;
 
@@ -36,6 +39,8 @@ pub struct GatheringIo<I> {
     waited_before: usize,
     /// How many turns they have had.
     turns: u32,
+    /// Bytes handed to the socket since the others last had a turn for the sake of that.
+    in_a_row: usize,
 }
 
 impl<I> GatheringIo<I> {
@@ -47,6 +52,7 @@ impl<I> GatheringIo<I> {
             written: 0,
             waited_before: 0,
             turns: 0,
+            in_a_row: 0,
         }
     }
 
@@ -72,11 +78,17 @@ impl<I: AsyncWrite + Unpin> GatheringIo<I> {
         while let Some(rest) = self.gathered.get(self.written..)
             && !rest.is_empty()
         {
+            if self.in_a_row >= TURN_BYTES {
+                self.in_a_row = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let taken = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += taken;
+            self.in_a_row += taken;
         }
         self.gathered.clear();
         self.gathered.shrink_to(KEPT_BYTES);
@@ -249,6 +261,25 @@ mod tests {
         let written: usize = io.io.writes.iter().map(Vec::len).sum();
         assert_eq!(written, 2 * GATHERED_BYTES_MAX + 2);
         assert_eq!(io.io.writes.last().unwrap().first(), Some(&3));
+    }
+
+    #[test]
+    fn a_large_reply_is_handed_over_in_turns() {
+        const TURNS: usize = 5;
+        let mut io = connection(usize::MAX);
+        let (mut sent, mut refused) = (0, 0);
+        while sent < TURNS * TURN_BYTES + GATHERED_BYTES_MAX {
+            if write(&mut io, &[4; 16 * 1024]) {
+                sent += 16 * 1024;
+            } else {
+                refused += 1;
+            }
+        }
+        // The last turn is for the flush to give.
+        assert_eq!(refused, TURNS - 1);
+        while !flush(&mut io) {}
+        let written: usize = io.io.writes.iter().map(Vec::len).sum();
+        assert_eq!(written, sent);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
 use super::durations::Timed;
+use super::large_reply;
 use super::range_stream;
 use super::slow::{Content, warn_if_slow};
 use bytes::Bytes;
@@ -103,7 +104,7 @@ impl pb::kv_server::Kv for KvService {
         }
         let response = self.read(request).await?;
         timed.end(true);
-        Ok(Response::new(response))
+        large_reply::response(response)
     }
 
     async fn range_stream(

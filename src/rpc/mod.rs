@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod context;
 pub mod durations;
 pub mod kv;
+pub mod large_reply;
 pub mod lease;
 pub mod maintenance;
 pub mod metrics;
@@ -126,7 +127,7 @@ impl Grpc {
                 Some(_) => response.await,
             };
             let Ok(response) = response;
-            let response = as_grpc_go_says(response);
+            let response = large_reply::in_pieces(as_grpc_go_says(response));
             // The KV handlers know what was asked, and log that too.
             if method.kind == CallType::Unary && method.service != KV {
                 slow::warn_if_slow(method.path, call.started, slow_after, &slow::Content::Other);

@@ -31,11 +31,13 @@ use tokio::sync::watch;
 const APPLY_QUEUE: usize = 64;
 /// Rare requests (keys of a lease, defragmentation, hashes).
 const REQUEST_QUEUE: usize = 256;
+/// So many sealed bytes are handed to the engine writer at once.
+const BATCH_BYTES: usize = 64 << 10;
+/// How long fewer may wait for company: as long as etcd's backend waits between commits. The fewer the batches, the
+/// less the engine's writing is in the way of the log's.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Sealed bytes that the engine does not have yet: beyond this the state machine waits for the engine writer,
 /// which holds back the credits of Apply, and so in the end the clients.
-const BATCH_BYTES: usize = 64 << 10;
-/// How long fewer may wait for company.
-const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
 
 /// Who the state machine tells.
