@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -224,18 +225,28 @@ func putsBesideLargeReads(r *recorder) error {
 	if err := r.load(name, put); err != nil {
 		return err
 	}
-	shared := &progress{}
-	done := make(chan error, 1)
-	go func() {
-		all := load{addr: r.srv.Addr, clients: 1, conns: 1, duration: time.Hour, make: func(int) operation { return newFirstPage(0) }}
-		_, err := all.runWith(shared)
-		done <- err
-	}()
-	err := r.load(beside, put)
-	shared.stop.Store(true)
-	if rerr := <-done; err == nil {
-		err = rerr
+	// The reader of everything is a process of its own: beside it, this one would measure how its own goroutines
+	// wait for each other.
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
+	reader := exec.Command(self, "load", "-addr", r.srv.Addr, "-op", "page", "-count", "0", "-clients", "1", "-duration", (s.duration + time.Minute).String())
+	if err := reader.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- reader.Wait() }()
+	err = r.load(beside, put)
+	select {
+	case early := <-ended:
+		return fmt.Errorf("the reader beside ended early: %v", early)
+	default:
+	}
+	if kerr := reader.Process.Kill(); err == nil {
+		err = kerr
+	}
+	<-ended
 	return err
 }
 
