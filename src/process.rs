@@ -1,21 +1,36 @@
 //! The process: what happens when something breaks, and how it is told to stop.
 
+use rusd_messages::Fatal;
 use std::backtrace::Backtrace;
 use std::process::ExitCode;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A panic anywhere ends the process: half a server is worse than none, and restart recovers from disk.
 ///
-/// The one exception is the storage engine's own open, which may panic on a damaged directory and is
-/// caught there (`rusd_storage::engine::opening`).
+/// What was foreseen ([`Fatal`]: a full disk, say) is one line in the log and exit code 1; a bug shows its backtrace and
+/// aborts. The one exception is the storage engine's own open, which may panic on a damaged directory and is caught
+/// there (`rusd_storage::engine::opening`).
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         std::panic::set_hook(Box::new(move |info| {
+            if let Some(Fatal { doing, error }) = info.payload().downcast_ref() {
+                only_the_first_passes();
+                tracing::error!(
+                    fatal = true,
+                    doing,
+                    error,
+                    "the process ends; restart recovers from disk"
+                );
+                crate::logging::flush();
+                std::process::exit(1);
+            }
             if rusd_storage::engine::opening() {
                 return;
             }
+            only_the_first_passes();
             let location = info.location().map(ToString::to_string).unwrap_or_default();
             let reason = info
                 .payload()
@@ -35,6 +50,14 @@ pub fn install_panic_hook() {
             std::process::abort();
         }));
     });
+}
+
+/// One cause often fails several threads (a full disk, the log and the engine); the first is what the log should say.
+fn only_the_first_passes() {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    while ENDING.swap(true, Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 /// A signal that asks the process to stop.

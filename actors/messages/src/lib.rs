@@ -3,10 +3,12 @@
 //! An actor never awaits another: it *tells*, through a [`Port`], and a message that wants an
 //! answer carries a [`Reply`]. Dropping a `Reply` unanswered gives its caller an error, never a hang.
 //! One file per receiver, named after it; `port` and `reply` are the transport; `status` has the few
-//! numbers that are published instead of asked for, and `live_leases` what is renewed in place.
+//! numbers that are published instead of asked for, `live_leases` what is renewed in place, and `fatal` is how any of
+//! them ends the process.
 
 pub mod clock;
 pub mod compactor;
+pub mod fatal;
 pub mod lease;
 pub mod live_leases;
 pub mod members;
@@ -19,6 +21,7 @@ pub mod status;
 pub mod watch;
 
 pub use clock::Clock;
+pub use fatal::{Fatal, fatal};
 pub use live_leases::LiveLeases;
 pub use port::{Delivery, Port, Probe, Refused};
 pub use reply::{Dropped, Pending, Reply};

@@ -3,7 +3,6 @@
 use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
 use crate::events::{event, previous};
 use crate::metrics;
-use crate::reader::fatal;
 use actix::{Actor, ActorContext, Addr, Context, Handler};
 use arc_swap::ArcSwap;
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
@@ -14,7 +13,7 @@ use rusd_messages::mvcc::{
 };
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
-use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, Tick};
+use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, Tick, fatal};
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};

@@ -5,12 +5,11 @@
 //! further writes, and tells Raft how much of the log it covers.
 
 use crate::metrics::DEFRAG_INFLIGHT;
-use crate::reader::fatal;
 use crate::rewrite::Copy;
 use prometheus::{Histogram, HistogramOpts, exponential_buckets, register_histogram};
 use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
-use rusd_messages::{Index, Port, Reply};
+use rusd_messages::{Index, Port, Reply, fatal};
 use rusd_proto::EtcdError;
 use rusd_storage::SealedBatch;
 use rusd_storage::engine::{Engine, EngineDir, Retired};

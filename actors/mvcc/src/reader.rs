@@ -6,7 +6,7 @@
 use crate::events::{event, previous};
 use rusd_messages::reader::{HashKv, History, LargeRange, Read};
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, Revision};
-use rusd_messages::{Delivery, Port};
+use rusd_messages::{Delivery, Port, fatal};
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_state::kv::range;
@@ -151,16 +151,10 @@ fn previous_if(
 }
 
 /// A deterministic error is the caller's; anything else is a failed disk or a broken invariant.
-fn fatal_or_reply(doing: &str, error: StorageError) -> EtcdError {
+fn fatal_or_reply(doing: &'static str, error: StorageError) -> EtcdError {
     match error {
         StorageError::Compacted | StorageError::Superseded => EtcdError::Compacted,
         StorageError::FutureRevision => EtcdError::FutureRevision,
         error => fatal(doing, &error),
     }
-}
-
-/// Ends the process: the panic hook logs and aborts, and restart recovers from disk.
-#[allow(clippy::panic)]
-pub(crate) fn fatal(doing: &str, error: &dyn std::fmt::Display) -> ! {
-    panic!("storage failed while {doing}: {error}");
 }

@@ -42,8 +42,9 @@ impl Copy {
         })
     }
 
-    /// Copies a page; true when there is nothing left to copy.
+    /// Copies a page; true when there is nothing left to copy, and what is copied is durable.
     pub fn step(&mut self) -> Result<bool, EngineError> {
+        self.rewrite.check_room()?;
         let mut page = Vec::new();
         let mut bytes = 0;
         self.live
@@ -64,6 +65,9 @@ impl Copy {
         self.rewrite.engine().bulk_load(&mut page.into_iter())?;
         if finished {
             self.cursor = END.to_vec();
+            // Here and not in the switch: up to here it is possible to give up.
+            self.rewrite.engine().persist()?;
+            self.rewrite.check_room()?;
         }
         Ok(finished)
     }

@@ -16,7 +16,7 @@
 use crate::core::{Core, Effect};
 use crate::limits;
 use crate::log::LogWriter;
-use crate::log::writer::{Append, WriterThread, fatal};
+use crate::log::writer::{Append, WriterThread, failed};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler};
 use rusd_messages::mvcc::Apply;
 use rusd_messages::raft::{
@@ -209,7 +209,7 @@ impl Raft {
             Effect::Append(append) => {
                 if running.core.is_sole_voter() && fits_inline(&append, self.inline_bytes_max) {
                     if let Err(error) = running.writer.write(&append) {
-                        fatal(&error);
+                        failed(&error);
                     }
                     running.core.persisted(append.ready);
                     return true;

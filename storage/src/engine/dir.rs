@@ -28,6 +28,11 @@ const CURRENT: &str = "CURRENT";
 const ENGINE_PREFIX: &str = "engine-";
 const DAMAGED_PREFIX: &str = "damaged-";
 
+/// What a rewrite leaves free on its file system: room for what engines still
+/// have in their buffers, and for what the log and the live engine write before
+/// somebody has freed space.
+pub const REWRITE_RESERVE_BYTES: u64 = 32 << 20;
+
 /// The name of an engine's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
@@ -83,6 +88,24 @@ impl Rewrite {
         &self.dir
     }
 
+    /// Whether more may be written to it. It fails while there still is some
+    /// space: a full disk would end the live engine and the log as well.
+    pub fn check_room(&self) -> Result<(), EngineError> {
+        let failed = |error: io::Error| io_error(&self.dir, "measure the free space", &error);
+        let available = files::available_bytes(&self.dir).map_err(failed)?;
+        if available >= REWRITE_RESERVE_BYTES {
+            return Ok(());
+        }
+        Err(EngineError::Full {
+            engine: "engine directory",
+            path: self.dir.clone(),
+            reason: format!(
+                "a second copy of the data leaves {available} bytes free, and it has to leave \
+                 {REWRITE_RESERVE_BYTES}"
+            ),
+        })
+    }
+
     /// Gives up: closes the engine and removes its directory.
     pub fn abandon(self) -> Result<(), EngineError> {
         remove(&self.dir, &*self.engine)
@@ -105,8 +128,11 @@ impl Retired {
 }
 
 fn remove(dir: &Path, engine: &dyn Engine) -> Result<(), EngineError> {
-    engine.close()?;
-    super::destroy(dir)
+    // Closing fails where the disk is full: nobody wants what it could not write,
+    // and its space is wanted back.
+    let closed = engine.close();
+    super::destroy(dir)?;
+    closed
 }
 
 fn io_error(path: &Path, action: &str, error: &io::Error) -> EngineError {
@@ -261,8 +287,14 @@ impl EngineDir {
             Name { number, kind }
         };
         let dir = self.base.join(name.to_string());
-        let engine = super::open(&dir, &self.options)?;
-        Ok(Rewrite { name, dir, engine })
+        match super::open(&dir, &self.options) {
+            Ok(engine) => Ok(Rewrite { name, dir, engine }),
+            Err(error) => {
+                // Half an engine may be what fills the disk. If it stays, the next open removes it.
+                let _left = super::destroy(&dir);
+                Err(error)
+            }
+        }
     }
 
     /// Makes a rewritten engine the live one: persists it, then replaces

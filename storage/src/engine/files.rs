@@ -64,6 +64,11 @@ pub fn bytes_below(dir: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// What may still be written to the file system that a directory is on.
+pub fn available_bytes(dir: &Path) -> io::Result<u64> {
+    fs2::available_space(dir)
+}
+
 /// The content of a small text file; `None` if it does not exist.
 pub fn read_text(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {

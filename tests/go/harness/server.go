@@ -183,6 +183,17 @@ func (s *Server) Terminate(timeout time.Duration) error {
 	}
 }
 
+// AwaitEnd waits for the process to end by itself and returns its exit code.
+func (s *Server) AwaitEnd(timeout time.Duration) (int, error) {
+	select {
+	case <-s.done:
+		s.log.Close()
+		return s.cmd.ProcessState.ExitCode(), nil
+	case <-time.After(timeout):
+		return 0, fmt.Errorf("still running after %v\n%s", timeout, s.LogTail(20))
+	}
+}
+
 // Kill ends the process with SIGKILL.
 func (s *Server) Kill() {
 	if s.cmd != nil && s.cmd.Process != nil {
@@ -202,9 +213,13 @@ func (s *Server) Alive() bool {
 	}
 }
 
+// Relaunch starts the ended server again on the same data and the same ports,
+// without waiting for it.
+func (s *Server) Relaunch() error { return s.spawn() }
+
 // Respawn starts the ended server again on the same data and the same ports.
 func (s *Server) Respawn() error {
-	if err := s.spawn(); err != nil {
+	if err := s.Relaunch(); err != nil {
 		return err
 	}
 	if err := s.WaitReady(StartTimeout); err != nil {

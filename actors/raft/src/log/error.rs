@@ -1,24 +1,21 @@
 //! Why a log cannot be opened or written, in words that say what to do.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// A failure of the log. None of them leaves anything changed on disk.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The operating system refused.
-    #[error(
-        "cannot {action} {}: {source}. Check the permissions, the free space and the health of the disk; \
-         nothing has been changed",
-        path.display()
-    )]
+    #[error("cannot {action} {}: {source}; {}", path.display(), remedy(source))]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file or directory.
         path: PathBuf,
         /// Its answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Somebody else has it open.
     #[error(
@@ -75,10 +72,72 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// What a failure of raft-engine means; `action` goes before "the log in".
+    pub(crate) fn engine(action: &'static str, dir: &Path, error: raft_engine::Error) -> Self {
+        let path = dir.to_owned();
+        let source = match error {
+            // It has words of its own for a full disk; and it asks to try again when it found no space, began another
+            // file and found none there either.
+            raft_engine::Error::Io(source) if source.kind() != io::ErrorKind::StorageFull => source,
+            raft_engine::Error::Io(_) | raft_engine::Error::TryAgain(_) => {
+                io::Error::new(io::ErrorKind::StorageFull, "no space left")
+            }
+            source => {
+                return Self::Engine {
+                    action,
+                    path,
+                    source,
+                };
+            }
+        };
+        Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
     pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
         Self::Damaged {
             path: path.into(),
             reason: reason.to_string(),
+        }
+    }
+}
+
+/// What to do about an I/O error.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free space on this file system or raise its quota, then start again"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the user this process runs as needs to own the directory of the log and everything in it"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "remount the file system read-write, or look into the kernel log: a file system that met an error turns \
+             read-only"
+        }
+        _ => "check the permissions, the free space and the health of the disk",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_names_the_place_and_the_remedy_however_it_shows() {
+        const ENOSPC: i32 = 28;
+        for error in [
+            raft_engine::Error::Io(io::Error::from_raw_os_error(ENOSPC)),
+            raft_engine::Error::TryAgain("twice".to_owned()),
+        ] {
+            let text = LogError::engine("write to", Path::new("/data/log"), error).to_string();
+            let text = text.to_lowercase();
+            for part in ["/data/log", "no space", "free space"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
         }
     }
 }

@@ -322,11 +322,7 @@ impl StableEntries for EngineEntries {
         let max = max_bytes.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
         self.engine
             .fetch_entries_to::<RaftEntry>(REGION, low, high, max, &mut entries)
-            .map_err(|source| LogError::Engine {
-                action: "read entries of",
-                path: self.dir.clone(),
-                source,
-            })?;
+            .map_err(|error| LogError::engine("read entries of", &self.dir, error))?;
         Ok(entries)
     }
 
@@ -334,11 +330,7 @@ impl StableEntries for EngineEntries {
         let entry = self
             .engine
             .get_entry::<RaftEntry>(REGION, index)
-            .map_err(|source| LogError::Engine {
-                action: "read an entry of",
-                path: self.dir.clone(),
-                source,
-            })?;
+            .map_err(|error| LogError::engine("read an entry of", &self.dir, error))?;
         Ok(entry.map(|entry| entry.term))
     }
 }
@@ -365,18 +357,9 @@ fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
         enable_log_recycle: false,
         ..Config::default()
     };
-    Engine::open(engine_config).map_err(|source| match source {
-        raft_engine::Error::Io(source) => LogError::Io {
-            action: "open the log in",
-            path: config.dir.clone(),
-            source,
-        },
+    Engine::open(engine_config).map_err(|error| match error {
         raft_engine::Error::Corruption(reason) => LogError::damaged(&config.dir, reason),
-        source => LogError::Engine {
-            action: "open",
-            path: config.dir.clone(),
-            source,
-        },
+        error => LogError::engine("open", &config.dir, error),
     })
 }
 

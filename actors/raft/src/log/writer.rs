@@ -5,8 +5,8 @@ use super::{LogConfig, LogError, REGION, RaftEntry};
 use crate::metrics;
 use raft::eraftpb::Entry;
 use raft_engine::{Command, Engine, LogBatch};
-use rusd_messages::Port;
 use rusd_messages::raft::Persisted;
+use rusd_messages::{Port, fatal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -99,11 +99,7 @@ impl LogWriter {
     ) -> Result<(), LogError> {
         let started = Instant::now();
         let dir = &self.dir;
-        let failed = |source| LogError::Engine {
-            action: "write to",
-            path: dir.clone(),
-            source,
-        };
+        let failed = |error| LogError::engine("write to", dir, error);
         let batch = &mut self.batch;
         batch
             .add_entries::<RaftEntry>(REGION, &append.entries)
@@ -152,18 +148,13 @@ impl LogWriter {
         self.engine
             .purge_expired_files()
             .map(|_regions_with_much_left| ())
-            .map_err(|source| LogError::Engine {
-                action: "remove old segments of",
-                path: self.dir.clone(),
-                source,
-            })
+            .map_err(|error| LogError::engine("remove old segments of", &self.dir, error))
     }
 }
 
 /// Ends the process: what is on disk is unknown, and only a restart finds out.
-pub(crate) fn fatal(error: &LogError) -> ! {
-    tracing::error!(%error, "the log cannot be written");
-    panic!("the log cannot be written: {error}");
+pub(crate) fn failed(error: &LogError) -> ! {
+    fatal("writing the log", error)
 }
 
 /// The thread that writes while the Raft thread collects the next batch, and the one that removes old segments.
@@ -184,7 +175,7 @@ impl WriterThread {
             .spawn(move || {
                 for append in queue {
                     if let Err(error) = writer.write(&append) {
-                        fatal(&error);
+                        failed(&error);
                     }
                     // The Raft actor may be gone already when the process stops.
                     let _stopping = persisted.deliver(Persisted {
@@ -232,7 +223,7 @@ impl Purger {
             .spawn(move || {
                 for () in woken {
                     if let Err(error) = writer.purge() {
-                        fatal(&error);
+                        failed(&error);
                     }
                 }
             })?;

@@ -16,6 +16,8 @@
 //!   own. The timer that flushes is off.
 //! - Nothing stops it from queueing more writes than the disk takes, so a writer
 //!   waits for the disk every [`MAX_UNWRITTEN_BYTES`].
+//! - A write that fails may leave who waits for it waiting for ever; [`flush`]
+//!   mends that.
 //! - Files it creates are not synced, so all of them are, after every open.
 //! - A page is rewritten whole every ten changes. Keys that every batch writes
 //!   must not share one with large values, so entries that mean nothing, a
@@ -46,6 +48,7 @@
 //! two different values.
 
 mod chunks;
+mod flush;
 mod journal;
 #[cfg(target_os = "linux")]
 mod sync;
@@ -63,6 +66,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::chunks::CHUNK_BYTES;
 use self::chunks::{Chunked, add, chunk_key};
+use self::flush::flush;
 use super::opening::caught;
 use super::{
     Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
@@ -118,6 +122,8 @@ struct State {
 /// A sled database in a directory.
 pub struct Sled {
     dir: PathBuf,
+    /// Knows of writes that failed in the background.
+    config: ::sled::Config,
     /// `None` once closed.
     state: RwLock<Option<State>>,
     /// Writers take turns without keeping readers out.
@@ -177,7 +183,7 @@ impl Sled {
             let complete = is_fenced(&db)?;
             if !exists {
                 build_fences(&db)?;
-                db.flush()?;
+                flush(&db, &config)?;
             }
             replay_journal(&db)?;
             let chunked = chunks::load(&db)?;
@@ -201,6 +207,7 @@ impl Sled {
         let log = File::open(dir.join("db")).map_err(|failed| io_error("open log", failed))?;
         let opened = Self {
             dir: dir.to_owned(),
+            config,
             state: RwLock::new(Some(State {
                 db,
                 log: Arc::new(log),
@@ -242,7 +249,7 @@ impl Sled {
         }
         writer.unwritten_bytes = 0;
         let db = self.with_state(|state| Ok(state.db.clone()))?;
-        let flushed = db.flush();
+        let flushed = flush(&db, &self.config);
         flushed.map_err(|failed| self.error("write", &failed))?;
         self.check_syncs()
     }
@@ -442,7 +449,7 @@ impl Engine for Sled {
     fn persist(&self) -> Result<(), EngineError> {
         // No lock is held while the disk works.
         let (db, log) = self.with_state(|state| Ok((state.db.clone(), state.log.clone())))?;
-        db.flush().map_err(|failed| self.error("flush", &failed))?;
+        flush(&db, &self.config).map_err(|failed| self.error("flush", &failed))?;
         log.sync_all()
             .map_err(|failed| EngineError::io(NAME, &self.dir, "sync", &failed))
     }

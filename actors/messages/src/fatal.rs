@@ -1,0 +1,24 @@
+//! How any thread ends the process.
+//!
+//! A failed disk write, or a state that cannot be, ends the process: nothing limps on half dead, and a restart recovers
+//! from what is on disk. It is a panic, so that no caller has to carry it upwards and a test can see it; its payload
+//! says what happened in an operator's words, by which the process-wide panic hook tells it from a bug of this program.
+
+use std::fmt::Display;
+
+/// Why the process ends: the payload of the panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    /// What was being done.
+    pub doing: &'static str,
+    /// What went wrong, with the place and what to do about it.
+    pub error: String,
+}
+
+/// Ends the process.
+pub fn fatal(doing: &'static str, error: &dyn Display) -> ! {
+    std::panic::panic_any(Fatal {
+        doing,
+        error: error.to_string(),
+    })
+}
