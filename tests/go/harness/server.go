@@ -35,6 +35,9 @@ type Options struct {
 	Flags []string
 	// Dir holds the data directory and the log; created when empty.
 	Dir string
+	// UID runs the server as another user, which takes root; 0 means as who
+	// runs the suite.
+	UID uint32
 }
 
 // Server is one running server process.
@@ -121,6 +124,9 @@ func (s *Server) spawn() error {
 	cmd.Env = CleanEnv()
 	// A child must not outlive a test run that is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if s.opts.UID != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.opts.UID, Gid: s.opts.UID}
+	}
 	if err := startOnLastingThread(cmd); err != nil {
 		log.Close()
 		return err
