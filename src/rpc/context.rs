@@ -164,21 +164,42 @@ impl Context {
         }
     }
 
-    /// Whether `cost_bytes` more fit the quota; if not, the alarm is raised (KV-P07).
-    pub fn admit(&self, cost_bytes: u64) -> Result<(), Status> {
+    /// Whether `cost_bytes` more fit the quota; if not, the alarm is raised before the caller is told (KV-P07).
+    pub async fn admit(&self, cost_bytes: u64) -> Result<(), Status> {
         let Some(quota) = self.limits.quota_bytes else {
             return Ok(());
         };
         if quota::fits(cost_bytes, self.views.peek().sizes().logical_bytes, quota) {
             return Ok(());
         }
-        let raised = self.ports.raise_alarm.tell(RaiseAlarm {
-            alarm: pb::AlarmType::Nospace,
-        });
-        if let Err(error) = raised {
-            tracing::warn!(?error, "cannot raise the NOSPACE alarm");
-        }
+        self.raise(pb::AlarmType::Nospace).await;
         Err(status(EtcdError::NoSpace))
+    }
+
+    /// Raises an alarm of this member. Returns when it is raised, so that whoever is told of the condition finds the
+    /// alarm; or when that takes longer than a request may.
+    async fn raise(&self, alarm: pb::AlarmType) {
+        if self.published.load().has_alarm_of(self.member, alarm) {
+            return;
+        }
+        let (reply, raised) = Reply::channel();
+        if let Err(error) = self.ports.raise_alarm.tell(RaiseAlarm { alarm, reply }) {
+            tracing::warn!(
+                ?error,
+                alarm = alarm.as_str_name(),
+                "cannot raise the alarm"
+            );
+            return;
+        }
+        if tokio::time::timeout(self.limits.request_timeout, raised)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                alarm = alarm.as_str_name(),
+                "the alarm is not raised yet; it is proposed until it is"
+            );
+        }
     }
 }
 

@@ -132,7 +132,7 @@ impl pb::kv_server::Kv for KvService {
             "/etcdserverpb.KV/Put",
             keys(&request.key, &Bytes::new(), value_bytes),
         );
-        self.context.admit(quota::put_cost(&request))?;
+        self.context.admit(quota::put_cost(&request)).await?;
         validate::put(&request).map_err(status)?;
         let request = InternalRaftRequest {
             put: Some(request),
@@ -181,7 +181,7 @@ impl pb::kv_server::Kv for KvService {
             failure: request.failure.len(),
         };
         let _logged = self.logged("/etcdserverpb.KV/Txn", content);
-        self.context.admit(quota::txn_cost(&request))?;
+        self.context.admit(quota::txn_cost(&request)).await?;
         validate::txn(&request, self.context.limits.max_txn_ops).map_err(status)?;
         if txn::is_read_only(&request) {
             if !txn::is_serializable(&request) {

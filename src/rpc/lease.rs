@@ -89,7 +89,7 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let mut request = request.into_inner();
-        self.context.admit(quota::LEASE_COST_BYTES)?;
+        self.context.admit(quota::LEASE_COST_BYTES).await?;
         if request.ttl > MAX_TTL_S {
             return Err(status(EtcdError::LeaseTtlTooLarge));
         }

@@ -8,15 +8,18 @@ use rusd_messages::raft::Propose;
 use rusd_messages::{Delivery, Pending, Port, Published, Reply, RoleChanged, Stop, Tick};
 use rusd_proto::ApplyResult;
 use rusd_proto::etcdserverpb::alarm_request::AlarmAction;
-use rusd_proto::etcdserverpb::{AlarmRequest, InternalRaftRequest};
+use rusd_proto::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest};
 use rusd_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use rusd_proto::request::{self, RequestIds};
 use std::sync::Arc;
 
 /// Changes of members, alarms and version are rare; the credits of Apply bound them.
 const CHANGES_QUEUE: usize = 4_096;
-/// Every refused write may ask for the same alarm; what does not fit is asked for again by the next.
-const ALARMS_QUEUE: usize = 64;
+/// Every refused write asks for the same alarm; what does not fit is asked for again by the next.
+const ALARMS_QUEUE: usize = 4_096;
+/// Callers who wait for an alarm to be raised: as many as may wait for an entry of the log. Who comes when they are so
+/// many is not kept waiting, and may find the alarm a moment later.
+const WAITING_MAX: usize = 16_384;
 /// Role changes come seconds apart.
 const ROLES_QUEUE: usize = 64;
 
@@ -51,6 +54,8 @@ pub struct Members {
     links: Option<Links>,
     /// At most one for each kind of wish.
     proposed: Vec<(Wish, Pending<ApplyResult>)>,
+    /// Who waits for which alarm.
+    waiting: Vec<(AlarmType, Reply<()>)>,
     joined: Option<Reply<()>>,
 }
 
@@ -89,6 +94,7 @@ impl Members {
             ids,
             links: None,
             proposed: Vec::new(),
+            waiting: Vec::new(),
             joined: Some(joined),
         })
     }
@@ -217,6 +223,24 @@ impl Members {
             tracing::warn!(alarm = metrics::kind_name(alarm), from, "alarm disarmed");
         }
         self.shown = published;
+        let (shown, member) = (&self.shown, self.config.member);
+        let raised = self
+            .waiting
+            .extract_if(.., |(kind, _)| shown.has_alarm_of(member, *kind));
+        raised.for_each(|(_, reply)| reply.send(()));
+    }
+
+    /// Answers once the alarm shows.
+    fn wait_for(&mut self, alarm: AlarmType, reply: Reply<()>) {
+        if self.shown.has_alarm_of(self.config.member, alarm) {
+            return reply.send(());
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.retain(|(_, reply)| reply.is_wanted());
+        }
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push((alarm, reply));
+        }
     }
 }
 
@@ -246,7 +270,9 @@ impl Handler<Delivery<RaiseAlarm>> for Members {
     type Result = ();
 
     fn handle(&mut self, message: Delivery<RaiseAlarm>, _: &mut Context<Self>) {
-        self.wishes.raise(message.open().alarm);
+        let RaiseAlarm { alarm, reply } = message.open();
+        self.wishes.raise(alarm);
+        self.wait_for(alarm, reply);
         self.go_on();
     }
 }

@@ -1,7 +1,8 @@
 //! The core: what this member wishes the replicated state to say, and what it does about it.
 //!
-//! A wish is proposed while the state does not show it and no proposal for it is on its way; after an answer it
-//! rests for [`RETRY_MS`], whatever the answer was, for the state to show it.
+//! A wish is proposed while the state does not show it and no proposal for it is on its way. After an answer it rests
+//! for [`RETRY_MS`], whatever the answer was, for the state to show it; one that was fulfilled does not rest: the next
+//! one for the same thing is about something new.
 
 use crate::version::ClusterVersion;
 use rusd_messages::{MemberId, Published, Role, RoleChanged};
@@ -105,7 +106,7 @@ impl Wishes {
     pub fn changed(&mut self, published: Arc<Published>) -> Result<(), TooOld> {
         self.published = published;
         self.alarms
-            .retain(|kind| !is_raised(&self.published, self.config.member, *kind));
+            .retain(|kind| !self.published.has_alarm_of(self.config.member, *kind));
         let member = self.config.cluster_version;
         match self.cluster_version() {
             Some(cluster) if cluster > member => Err(TooOld { cluster, member }),
@@ -121,7 +122,7 @@ impl Wishes {
 
     /// A condition for an alarm was seen.
     pub fn raise(&mut self, kind: AlarmType) {
-        if kind != AlarmType::None && !is_raised(&self.published, self.config.member, kind) {
+        if kind != AlarmType::None && !self.published.has_alarm_of(self.config.member, kind) {
             self.alarms.insert(kind);
         }
     }
@@ -168,10 +169,15 @@ impl Wishes {
 
     /// How a proposal ended.
     pub fn finished(&mut self, wish: &Wish, succeeded: bool) {
+        self.acknowledged |= succeeded && *wish == Wish::Publish;
+        let subject = wish.subject();
+        if succeeded && !self.wishes().any(|wish| wish.subject() == subject) {
+            self.attempts.remove(&subject);
+            return;
+        }
         let rests_until_ms = self.now_ms.saturating_add(RETRY_MS);
         self.attempts
-            .insert(wish.subject(), Attempt::RestsUntil(rests_until_ms));
-        self.acknowledged |= succeeded && *wish == Wish::Publish;
+            .insert(subject, Attempt::RestsUntil(rests_until_ms));
     }
 
     /// True once: when this member's publication has gone through the log and shows, and the cluster has a version,
@@ -213,9 +219,4 @@ impl Wishes {
             Some(current) => lowest.filter(|lowest| *lowest > current),
         }
     }
-}
-
-fn is_raised(published: &Published, member: MemberId, kind: AlarmType) -> bool {
-    let mut alarms = published.alarms.iter();
-    alarms.any(|alarm| alarm.member_id == member.0 && alarm.alarm == kind as i32)
 }

@@ -84,6 +84,13 @@ impl World {
         self.ports.role.tell(role).unwrap();
     }
 
+    fn raise(&self, alarm: AlarmType) -> Pending<()> {
+        let (reply, raised) = Reply::channel();
+        let message = RaiseAlarm { alarm, reply };
+        self.ports.raise_alarm.tell(message).unwrap();
+        raised
+    }
+
     fn tick(&self, now_ms: u64) {
         // Past the bound: a test wants every one of its ticks.
         self.ports.tick.deliver(Tick { now_ms }).unwrap();
@@ -143,9 +150,7 @@ fn m_01_an_alarm_is_proposed_for_this_member_until_it_shows() {
         let (_, publish) = world.proposed();
         publish.reply.send(Ok(ApplyReply::Done));
         let alarm = AlarmType::Nospace;
-        for _ in 0..10 {
-            world.ports.raise_alarm.tell(RaiseAlarm { alarm }).unwrap();
-        }
+        let mut callers: Vec<_> = (0..10).map(|_| world.raise(alarm)).collect();
         let (request, propose) = world.proposed();
         let wanted = AlarmRequest {
             action: 1,
@@ -159,9 +164,14 @@ fn m_01_an_alarm_is_proposed_for_this_member_until_it_shows() {
         let (request, propose) = world.proposed();
         assert_eq!(request.alarm, Some(wanted));
         propose.reply.send(Ok(ApplyReply::Done));
+        // It is applied, but does not show yet.
+        assert!(callers.iter_mut().all(|caller| caller.now().is_none()));
         world.changed("n1", Some("3.7.0"), &[alarm]);
+        for caller in callers {
+            assert_eq!(caller.wait(), Ok(()));
+        }
         world.tick(10_000);
-        world.ports.raise_alarm.tell(RaiseAlarm { alarm }).unwrap();
+        assert_eq!(world.raise(alarm).wait(), Ok(()));
         world.stop();
         assert!(world.raft.next().is_none());
         let shown = prometheus::gather();

@@ -1,6 +1,6 @@
 //! What the members actor receives.
 
-use crate::Published;
+use crate::{Published, Reply};
 use rusd_proto::etcdserverpb::AlarmType;
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ pub struct MembersChanged {
 }
 
 /// A condition for an alarm was seen on this member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RaiseAlarm {
     /// The kind of alarm.
     pub alarm: AlarmType,
+    /// Answered once the alarm is raised, if by somebody else.
+    pub reply: Reply<()>,
 }

@@ -96,4 +96,13 @@ impl Published {
     pub fn has_alarm(&self, kind: pb::AlarmType) -> bool {
         self.alarms.iter().any(|a| a.alarm == kind as i32)
     }
+
+    /// Whether this member has raised an alarm of this kind.
+    pub fn has_alarm_of(&self, member: MemberId, kind: pb::AlarmType) -> bool {
+        let alarm = pb::AlarmMember {
+            member_id: member.0,
+            alarm: kind as i32,
+        };
+        self.alarms.contains(&alarm)
+    }
 }

@@ -18,6 +18,8 @@ type Side struct {
 	Server *Server
 	// Conn is a raw gRPC connection.
 	Conn *grpc.ClientConn
+	// Member is the server's id.
+	Member uint64
 	// Renderer knows this server's ids and addresses by name.
 	Renderer Renderer
 }
@@ -81,6 +83,7 @@ func (s *Side) learn() error {
 	if err != nil {
 		return err
 	}
+	s.Member = status.Header.MemberId
 	s.Renderer = Renderer{
 		IDs: map[uint64]string{
 			status.Header.MemberId:  "MEMBER",
