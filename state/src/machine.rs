@@ -16,8 +16,8 @@ use rusd_proto::ids::{Index, LeaseId, Term};
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, membershippb};
 use rusd_storage::engine::Engine;
 use rusd_storage::{
-    Applied as LogPosition, Change, CompactStep, KeyRange, MvccStore, ReadAt, SealedBatch, Sizes,
-    StorageResult, Views,
+    Applied as LogPosition, Change, CompactStep, CompactionHash, KeyRange, MvccStore, ReadAt,
+    SealedBatch, Sizes, StorageResult, Views,
 };
 
 use crate::alarm::Alarms;
@@ -446,6 +446,11 @@ impl StateMachine {
     /// Removes up to about `max_records` superseded records. Not replicated: it changes nothing readable.
     pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
         self.store.compact_step(max_records)
+    }
+
+    /// The compaction just applied, to be hashed on another thread before the first step; `None` if it has no hash.
+    pub fn take_compaction_hash(&mut self) -> Option<CompactionHash> {
+        self.store.take_compaction_hash()
     }
 
     /// The compacted revision whose superseded records are not all removed yet.

@@ -28,8 +28,9 @@ pub use error::{StorageError, StorageResult};
 pub use index::{KeyIndex, KeyMeta};
 pub use key_range::KeyRange;
 pub use mvcc::{
-    Applied, Change, ChangeKind, CompactStep, Estimate, HashKv, HistoryPage, MvccOptions,
-    MvccStore, ReadAt, ReadGuard, ReadView, SealedBatch, Sizes, TxnEnd, Views, WriteTxn,
+    Applied, Change, ChangeKind, CompactStep, CompactionHash, Estimate, HashKv, HistoryPage,
+    MvccOptions, MvccStore, ReadAt, ReadGuard, ReadView, SealedBatch, Sizes, TxnEnd, Views,
+    WriteTxn,
 };
 pub use record::Record;
 pub use revision::Revision;

@@ -1,5 +1,6 @@
 //! The actor that owns the state machine.
 
+use crate::compaction_hasher::CompactionHasher;
 use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
 use crate::events::{event, previous};
 use crate::metrics;
@@ -127,6 +128,7 @@ pub struct Mvcc {
 struct Connected {
     links: Links,
     writer: EngineWriter,
+    hasher: CompactionHasher,
 }
 
 /// Hands the links to a started actor.
@@ -219,7 +221,12 @@ impl Mvcc {
             ports.replaced.clone(),
             links.engine_persisted.clone(),
         )?;
-        address.do_send(Connect(Connected { links, writer }));
+        let hasher = CompactionHasher::spawn()?;
+        address.do_send(Connect(Connected {
+            links,
+            writer,
+            hasher,
+        }));
         Ok(())
     }
 
@@ -432,6 +439,9 @@ impl Mvcc {
                 Effect::Compacted { revision, physical } => {
                     told.compacted = Some(revision);
                     waits_for_removal = physical;
+                    if let Some(compaction) = self.machine.take_compaction_hash() {
+                        self.connected().hasher.send(compaction);
+                    }
                 }
             }
         }
@@ -526,10 +536,13 @@ impl Mvcc {
             Ok(step) => step,
             Err(error) => fatal("removing compacted records", &error),
         };
-        self.machine.seal();
-        self.machine.publish();
-        metrics::publish(&self.machine.views().peek());
-        self.write_out();
+        // A step that waits for a reader, or for the compaction's hash, changes nothing.
+        if step.removed > 0 || step.finished {
+            self.machine.seal();
+            self.machine.publish();
+            metrics::publish(&self.machine.views().peek());
+            self.write_out();
+        }
         if step.finished {
             for reply in std::mem::take(&mut self.physical_compactions) {
                 reply.send(Ok(ApplyReply::Compact(Default::default())));

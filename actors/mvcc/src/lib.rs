@@ -8,9 +8,10 @@
 //! ```
 //!
 //! A batch of entries is applied as a whole: its changes become visible in one new read view, and only
-//! then are its callers answered.
+//! then are its callers answered. A compaction is hashed by `compaction_hasher` before anything of it is removed.
 
 pub mod actor;
+pub mod compaction_hasher;
 pub mod engine_writer;
 pub mod events;
 pub mod metrics;

@@ -6,8 +6,8 @@
 //! subtree, from which compacted revision on there is something to remove, so a step goes straight there; what is left
 //! to do is always what the index still holds, which is why nothing needs to be remembered for a restart.
 
-use super::MvccStore;
 use super::meta;
+use super::{CompactionHash, MvccStore};
 use crate::error::{StorageError, StorageResult};
 
 /// One paced step of physical compaction.
@@ -52,9 +52,20 @@ impl MvccStore {
         if revision > self.revision {
             return Err(StorageError::FutureRevision);
         }
+        // HashKV at 0 asks for the newest revision, not for a compaction's.
+        let hashed = self.compaction_pending().is_none() && revision > 0;
+        self.compaction_hash = hashed
+            .then(|| CompactionHash::new(self.view(), revision))
+            .flatten();
         self.compacted = revision;
         meta::put_compact_scheduled(&mut self.pending, revision);
         Ok(())
+    }
+
+    /// The last compaction, to be hashed before anything of it is removed; `None` if it has no hash, or a step has been
+    /// taken already.
+    pub fn take_compaction_hash(&mut self) -> Option<CompactionHash> {
+        self.compaction_hash.take()
     }
 
     /// Removes up to `max_records` superseded records (at least one if there is any). What it removes goes into the
@@ -66,6 +77,8 @@ impl MvccStore {
                 ..CompactStep::default()
             });
         }
+        // What nobody took must not hold up the removal.
+        self.compaction_hash = None;
         let floor = self.shared.pins.raise(self.compacted);
         let removed = self.index.compact(floor, max_records.max(1));
         for record in &removed {

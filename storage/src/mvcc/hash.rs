@@ -51,12 +51,27 @@ impl ReadView {
             .pins
             .pin(self.compacted.max(0))
             .ok_or(StorageError::Superseded)?;
-        let kept_at = if self.index.count(&KeyRange::all(), through, self.revision) > 0 {
+        self.hash(through, self.kept_at(through))
+    }
+
+    /// At which revision the records that were compacted have to be their key's newest to count in a hash through
+    /// `through`.
+    pub(super) fn kept_at(&self, through: i64) -> i64 {
+        if self.index.count(&KeyRange::all(), through, self.revision) > 0 {
             through
         } else {
             self.compacted
-        };
+        }
+    }
 
+    /// Whether a key was deleted at a revision.
+    pub(super) fn deletes_at(&self, revision: i64) -> StorageResult<bool> {
+        let (records, _) = self.shared.page(revision, revision, PAGE_BYTES)?;
+        Ok(records.iter().any(|record| record.tombstone))
+    }
+
+    /// The hash through `through`, which has to be readable: whoever calls has pinned the compacted revision.
+    pub(super) fn hash(&self, through: i64, kept_at: i64) -> StorageResult<HashKv> {
         let mut hash = crc32c::crc32c(BUCKET);
         let mut from = 1;
         while from <= through {

@@ -20,10 +20,11 @@
 //! does take things away, stays below registered readers and tells the others when it was faster ([`ReadAt`]).
 //!
 //! Files: `txn` writes, `read` and `view` read, `ring` is the recent past, `history` and `hash` page through all of
-//! it, `compaction` and `pins` take things away, `shared` is what writer and readers hold in common, `meta` what is
+//! it, `compaction` and `pins` take things away, `compaction_hash` sums up before, `shared` is what writer and readers hold in common, `meta` what is
 //! noted about the store itself, and `embedded` is the store without a server.
 
 mod compaction;
+mod compaction_hash;
 mod embedded;
 mod hash;
 mod history;
@@ -43,6 +44,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 pub use compaction::CompactStep;
+pub use compaction_hash::CompactionHash;
 pub use embedded::{
     Compare, CompareResult, CompareTarget, RangeResult, TxnOp, TxnOpResult, TxnResult,
 };
@@ -160,6 +162,8 @@ pub struct MvccStore {
     compacted: i64,
     /// The last compacted revision whose superseded records are all removed.
     compact_finished: i64,
+    /// The last compaction, until somebody takes it to hash it.
+    compaction_hash: Option<CompactionHash>,
     applied: Applied,
     logical_bytes: u64,
     records: u64,
@@ -215,6 +219,7 @@ impl MvccStore {
             revision: opened.revision,
             compacted: opened.compacted,
             compact_finished: opened.meta.compact_finished.unwrap_or(NEVER_COMPACTED),
+            compaction_hash: None,
             applied: opened.meta.applied,
             logical_bytes: opened.logical_bytes,
             records: opened.records,
@@ -265,14 +270,18 @@ impl MvccStore {
 
     /// Makes everything up to here visible to readers. Seal first, so that the view carries the applied index.
     pub fn publish(&mut self) {
-        self.published.store(Arc::new(ReadView {
+        self.published.store(Arc::new(self.view()));
+    }
+
+    fn view(&self) -> ReadView {
+        ReadView {
             shared: Arc::clone(&self.shared),
             index: self.index.view().clone(),
             revision: self.revision,
             compacted: self.compacted,
             applied: self.applied,
             sizes: self.sizes(),
-        }));
+        }
     }
 
     /// The handle through which readers get the latest published view.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use super::compaction_hash::CompactionHashes;
 use super::pins::Pins;
 use super::ring::{Ring, StoredRecord};
 use crate::engine::{Direction, Engine, EngineError};
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     engine: ArcSwap<Current>,
     pub ring: RwLock<Ring>,
     pub pins: Arc<Pins>,
+    pub hashes: CompactionHashes,
 }
 
 impl Shared {
@@ -39,6 +41,7 @@ impl Shared {
             engine: ArcSwap::from_pointee(Current(engine)),
             ring: RwLock::new(Ring::new(revision, ring_bytes)),
             pins: Arc::new(pins),
+            hashes: CompactionHashes::default(),
         }
     }
 

@@ -52,10 +52,14 @@ impl Views {
         self.current.load()
     }
 
-    /// HashKV on the latest view, again on a newer one if compaction overtook it.
+    /// HashKV: what was kept of the compaction at that revision, or else computed on the latest view, again on a newer
+    /// one if compaction overtook it.
     pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
         loop {
             let view = self.load();
+            if let Some(kept) = view.shared.hashes.at(revision) {
+                return Ok(kept);
+            }
             match view.hash_kv(revision) {
                 Err(StorageError::Superseded) if !Arc::ptr_eq(&view, &self.load()) => {}
                 result => return result,

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    Applied, ChangeKind, KeyMeta, KeyRange, MvccOptions, MvccStore, ReadAt, ReadGuard, ReadView,
-    SealedBatch, StorageError,
+    Applied, ChangeKind, CompactionHash, HashKv, KeyMeta, KeyRange, MvccOptions, MvccStore, ReadAt,
+    ReadGuard, ReadView, SealedBatch, StorageError,
 };
 
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ enum Step {
     },
     /// Compacts at this many per mille of the way from the compacted revision to one beyond the current.
     Compact(u16),
+    /// Hashes the last compaction, if it has not been yet.
+    Hash,
     /// Physical compaction, so many records of it.
     Remove(usize),
     Publish,
@@ -75,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => txn,
         3 => (0u16..1100).prop_map(Step::Compact),
+        3 => Just(Step::Hash),
         5 => (1usize..12).prop_map(Step::Remove),
         5 => Just(Step::Publish),
         5 => Just(Step::Seal),
@@ -100,6 +103,10 @@ struct Pair {
     /// Taken and not yet written.
     taken: Vec<SealedBatch>,
     pin: Option<(ReadGuard, Arc<ReadView>, Model)>,
+    /// The compaction to be hashed, and what is to come out.
+    compaction: Option<(CompactionHash, HashKv)>,
+    /// What HashKV answers for compacted revisions.
+    hashes: Vec<HashKv>,
 }
 
 impl Pair {
@@ -116,6 +123,8 @@ impl Pair {
             model,
             taken: Vec::new(),
             pin: None,
+            compaction: None,
+            hashes: Vec::new(),
         }
     }
 
@@ -125,6 +134,7 @@ impl Pair {
             Step::Compact(per_mille) => {
                 let span = self.model.revision + 1 - self.model.compacted;
                 let revision = self.model.compacted + span * i64::from(per_mille) / 1000;
+                let complete = self.store.compaction_pending().is_none();
                 let result = self.store.compact(revision);
                 if revision <= self.model.compacted {
                     assert!(matches!(result, Err(StorageError::Compacted)));
@@ -132,7 +142,23 @@ impl Pair {
                     assert!(matches!(result, Err(StorageError::FutureRevision)));
                 } else {
                     result.unwrap();
+                    let hash = HashKv {
+                        hash: self.model.compaction_hash(revision),
+                        revision,
+                        compact_revision: self.model.compacted,
+                    };
+                    let compaction = self.store.take_compaction_hash();
+                    assert_eq!(compaction.is_some(), complete && revision > 0);
+                    if let Some(compaction) = compaction {
+                        self.compaction = Some((compaction, hash));
+                    }
                     self.model.compact(revision);
+                }
+            }
+            Step::Hash => {
+                if let Some((compaction, hash)) = self.compaction.take() {
+                    assert_eq!(compaction.run().unwrap(), hash);
+                    self.hashes.push(hash);
                 }
             }
             Step::Remove(max) => {
@@ -140,7 +166,7 @@ impl Pair {
                 let step = self.store.compact_step(max).unwrap();
                 assert!(step.removed <= max);
                 assert_eq!(self.store.sizes().records, before - step.removed as u64);
-                assert!(!step.blocked || self.pin.is_some());
+                assert!(!step.blocked || self.pin.is_some() || self.compaction.is_some());
                 assert_eq!(step.finished, self.store.compaction_pending().is_none());
                 self.check_sizes();
             }
@@ -227,6 +253,8 @@ impl Pair {
 
     fn restart(&mut self) {
         self.pin = None;
+        self.compaction = None;
+        self.hashes.clear();
         self.taken.clear();
         self.store = MvccStore::open(self.engine.clone(), self.options.clone()).unwrap();
         let applied = self.store.applied();
@@ -257,6 +285,10 @@ impl Pair {
         let floor = self.model.compacted;
         check_view(&view, &self.published, floor);
         check_reader(&self.store, &self.model, floor);
+        for (age, hash) in self.hashes.iter().rev().enumerate() {
+            let found = self.store.views().hash_kv(hash.revision);
+            assert_eq!(found.ok() == Some(*hash), age < 10, "{hash:?} of age {age}");
+        }
         if let Some((guard, view, model)) = &self.pin {
             check_at(view.as_ref(), model, guard.revision(), None);
         }
@@ -403,6 +435,7 @@ fn run(steps: Vec<Step>, options: MvccOptions) {
         pair.step(step);
     }
     pair.pin = None;
+    pair.compaction = None;
     pair.publish();
     pair.check();
     let finished = (0..10_000).any(|_| pair.store.compact_step(3).unwrap().finished);

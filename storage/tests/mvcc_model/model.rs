@@ -223,11 +223,28 @@ impl Model {
         } else {
             revision
         };
-        let keep: BTreeSet<Revision> = self
-            .alive_at(&KeyRange::all(), through)
-            .iter()
-            .map(|stored| stored.revision)
-            .collect();
+        Some(self.hash(through, &self.alive_revisions(through)))
+    }
+
+    /// The hash that etcd keeps of a compaction, as of just before it: there a tombstone at the compacted revision
+    /// counts among the revisions to keep.
+    pub fn compaction_hash(&self, revision: i64) -> u32 {
+        let mut keep = self.alive_revisions(revision);
+        let tombstones = self.histories.values().flatten();
+        keep.extend(
+            tombstones
+                .filter(|stored| stored.tombstone && stored.revision.main == revision)
+                .map(|stored| stored.revision),
+        );
+        self.hash(revision, &keep)
+    }
+
+    fn alive_revisions(&self, at: i64) -> BTreeSet<Revision> {
+        let alive = self.alive_at(&KeyRange::all(), at);
+        alive.iter().map(|stored| stored.revision).collect()
+    }
+
+    fn hash(&self, through: i64, keep: &BTreeSet<Revision>) -> u32 {
         let mut hashed = b"key".to_vec();
         for (at, stored) in self.retained.range(
             ..Revision {
@@ -249,7 +266,7 @@ impl Model {
             }
             hashed.extend(&stored.stored);
         }
-        Some(crc32c::crc32c(&hashed))
+        crc32c::crc32c(&hashed)
     }
 
     /// All changes from `from` on, with the record each replaced where that is still readable.

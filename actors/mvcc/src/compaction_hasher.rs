@@ -1,0 +1,55 @@
+//! The thread that hashes compactions.
+//!
+//! A hash reads the whole history, so it is nobody else's work: not the writer's, and not a reader's whom others wait
+//! for. The removal of what was compacted begins when it is done.
+
+use rusd_messages::fatal;
+use rusd_storage::engine::EngineError;
+use rusd_storage::{CompactionHash, StorageError};
+use std::io;
+use std::time::Instant;
+
+/// The store makes one at a time.
+const QUEUED_COMPACTIONS: usize = 1;
+
+/// The sending side of the thread.
+#[derive(Clone, Debug)]
+pub struct CompactionHasher {
+    work: flume::Sender<CompactionHash>,
+}
+
+impl CompactionHasher {
+    /// Starts the thread.
+    pub fn spawn() -> io::Result<Self> {
+        let (work, queue) = flume::bounded(QUEUED_COMPACTIONS);
+        std::thread::Builder::new()
+            .name("compaction-hash".to_owned())
+            .spawn(move || {
+                for compaction in queue {
+                    hash(compaction);
+                }
+            })?;
+        Ok(Self { work })
+    }
+
+    /// Hands a compaction over. What finds no room goes without a hash.
+    pub fn send(&self, compaction: CompactionHash) {
+        let _unhashed = self.work.try_send(compaction);
+    }
+}
+
+fn hash(compaction: CompactionHash) {
+    let started = Instant::now();
+    match compaction.run() {
+        Ok(hash) => tracing::info!(
+            hash = hash.hash,
+            revision = hash.revision,
+            "compact-revision" = hash.compact_revision,
+            took = ?started.elapsed(),
+            "storing new hash"
+        ),
+        // The member is stopping.
+        Err(StorageError::Engine(EngineError::Closed { .. })) => {}
+        Err(error) => fatal("hashing a compaction", &error),
+    }
+}

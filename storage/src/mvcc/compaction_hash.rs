@@ -1,0 +1,81 @@
+//! The hash of a compaction (KV-C05): of the history as it was just before, up to the compacted revision.
+//!
+//! Members that compact at the same revision come to the same hash, however far each has got with the removal, and so
+//! can be compared. As etcd does, the last [`KEPT`] are kept in memory, and HashKV at such a revision answers what is
+//! kept: with the compacted revision before.
+//!
+//! [`MvccStore::compact`](super::MvccStore::compact) makes the job, with the view from before it and a pin: physical
+//! compaction stays below the pin until the job has [run](CompactionHash::run) or is dropped, and the writer goes on
+//! meanwhile. There is one at a time: as in etcd, a compaction that comes before the removal of the one before it has
+//! ended, or that a restart interrupts, has none.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use super::hash::HashKv;
+use super::pins::ReadGuard;
+use super::view::ReadView;
+use crate::error::StorageResult;
+
+/// How many are kept.
+const KEPT: usize = 10;
+
+/// The hashes of the last compactions, in order of their revisions.
+#[derive(Debug, Default)]
+pub(super) struct CompactionHashes(Mutex<VecDeque<HashKv>>);
+
+impl CompactionHashes {
+    /// The hash of the compaction at `revision`.
+    pub(super) fn at(&self, revision: i64) -> Option<HashKv> {
+        let hashes = self.0.lock();
+        hashes
+            .iter()
+            .find(|hash| hash.revision == revision)
+            .copied()
+    }
+
+    fn keep(&self, hash: HashKv) {
+        let mut hashes = self.0.lock();
+        if hashes.len() == KEPT {
+            hashes.pop_front();
+        }
+        hashes.push_back(hash);
+    }
+}
+
+/// A compaction to be hashed.
+pub struct CompactionHash {
+    before: ReadView,
+    revision: i64,
+    _pin: ReadGuard,
+}
+
+impl CompactionHash {
+    /// `before` has everything through `revision`, at which it is about to be compacted.
+    pub(super) fn new(before: ReadView, revision: i64) -> Option<Self> {
+        let pin = before.shared.pins.pin(before.compacted.max(0))?;
+        Some(Self {
+            before,
+            revision,
+            _pin: pin,
+        })
+    }
+
+    /// Computes the hash and keeps it. Reads the whole history up to the compacted revision.
+    pub fn run(self) -> StorageResult<HashKv> {
+        let hash = self.before.hash(self.revision, self.kept_at()?)?;
+        self.before.shared.hashes.keep(hash);
+        Ok(hash)
+    }
+
+    /// As HashKV, but that a key deleted at the compacted revision itself counts as kept.
+    fn kept_at(&self) -> StorageResult<i64> {
+        let (revision, view) = (self.revision, &self.before);
+        let kept = view.kept_at(revision);
+        if kept == revision || !view.deletes_at(revision)? {
+            return Ok(kept);
+        }
+        Ok(revision)
+    }
+}
