@@ -8,6 +8,9 @@
 //! compaction stays below the pin until the job has [run](CompactionHash::run) or is dropped, and the writer goes on
 //! meanwhile. There is one at a time: as in etcd, a compaction that comes before the removal of the one before it has
 //! ended, or that a restart interrupts, has none.
+//!
+//! It costs a scan of everything retained: for half a million records of 256 bytes 0.1 s on sled and 0.2 s on redb, on a
+//! shared machine of two cores, without a difference to the puts that run beside it. That much later the removal begins.
 
 use std::collections::VecDeque;
 
