@@ -1,8 +1,8 @@
-//! The marks of a data directory: formats, the name of the live engine, the names of directories.
+//! The marks of a data directory: formats, the names of the live engine and of the checkpoint, the names of directories.
 
 use super::{Case, Outcome, Target};
 use rusd::data_dir::DataDir;
-use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions};
+use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Replacement};
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn options() -> EngineOptions {
 }
 
 /// Format of the directory, name of the live engine, format of the engine, name of the engine's directory, name of
-/// another directory.
+/// another directory, name of the checkpoint.
 fn corpus() -> Vec<Case> {
     let dir = tempfile::tempdir().unwrap();
     let data = DataDir::open(dir.path(), None).unwrap();
@@ -35,6 +35,7 @@ fn corpus() -> Vec<Case> {
         read(&engine_dir.join("FORMAT")),
         name.as_bytes().to_vec(),
         b"damaged-000007-sled".to_vec(),
+        b"checkpoint-000007-memory index 12 term 3\n".to_vec(),
     ];
     vec![
         case,
@@ -43,7 +44,8 @@ fn corpus() -> Vec<Case> {
             b"engine-000041-memory\n".to_vec(),
             read(&engine_dir.join("FORMAT")),
             b"engine-000041-memory".to_vec(),
-            b"engine-000042-sled".to_vec(),
+            b"checkpoint-000007-memory".to_vec(),
+            b"checkpoint-000007-memory index 12 term 3\n".to_vec(),
         ],
     ]
 }
@@ -69,6 +71,7 @@ fn run(parts: &[Vec<u8>]) -> Outcome {
     };
     write(&dir.path().join("FORMAT"), 0);
     write(&store.join("CURRENT"), 1);
+    write(&store.join("CHECKPOINT"), 5);
     for name in [name(parts.get(3)), name(parts.get(4))]
         .into_iter()
         .flatten()
@@ -99,8 +102,14 @@ fn run(parts: &[Vec<u8>]) -> Outcome {
         Err(error) => {
             let text = error.to_string();
             assert!(text.contains(store.to_str().unwrap()), "{text}");
-            let set_aside = EngineDir::set_aside(&data.store);
-            assert!(set_aside.is_ok() || !error.is_rebuild(), "{set_aside:?}");
+            if error.is_rebuild() {
+                let checkpoint = EngineDir::checkpoint_of(&data.store).ok().flatten();
+                let replaced = Replacement::begin(&data.store, &options(), checkpoint.as_ref())
+                    .and_then(Replacement::switch);
+                if replaced.is_ok() {
+                    EngineDir::open(&data.store, &options()).unwrap();
+                }
+            }
             Outcome::Refused
         }
     }

@@ -99,6 +99,17 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether the data on disk is damaged, so that it has to be rebuilt from elsewhere.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage { error, .. } => error.is_damage(),
+            Self::Damaged { .. } => true,
+            Self::Undecodable { .. } | Self::UnknownRequest { .. } | Self::Gap { .. } => false,
+        }
+    }
+}
+
 impl From<EngineError> for StateError {
     fn from(error: EngineError) -> Self {
         StateError::from(StorageError::from(error))

@@ -46,6 +46,15 @@ impl StorageError {
         matches!(self, Self::Compacted | Self::FutureRevision)
     }
 
+    /// Whether the data on disk is damaged, so that it has to be rebuilt from elsewhere.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_rebuild(),
+            Self::Damaged(_) => true,
+            Self::Compacted | Self::FutureRevision | Self::Superseded => false,
+        }
+    }
+
     /// The reply a client gets, for the errors that are replies.
     pub fn reply(&self) -> Option<EtcdError> {
         match self {

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use rusd_storage::engine::{EngineDir, EngineError, EngineKind, EngineOptions, Tree, WriteBatch};
+use rusd_storage::engine::{
+    EngineDir, EngineError, EngineKind, EngineOptions, Replacement, Tree, WriteBatch,
+};
 
 fn options(kind: EngineKind) -> EngineOptions {
     EngineOptions {
@@ -179,11 +181,10 @@ fn a_damaged_engine_is_moved_aside_on_request_and_never_deleted() {
             let error = EngineDir::open(base.path(), &options(kind)).err().unwrap();
             assert!(error.is_rebuild(), "{error}");
         }
-        let aside = EngineDir::set_aside(base.path()).unwrap().unwrap();
-        let moved = aside.join(file.file_name().unwrap());
+        let replacement = Replacement::begin(base.path(), &options(kind), None).unwrap();
+        let (dir, aside) = replacement.switch().unwrap();
+        let moved = aside[0].join(file.file_name().unwrap());
         assert!(fs::read_to_string(&moved).unwrap().starts_with("garbage"));
-
-        let dir = EngineDir::open(base.path(), &options(kind)).unwrap();
         assert_eq!(value(&dir), None);
         dir.engine().close().unwrap();
         drop(dir);
@@ -213,8 +214,13 @@ fn a_current_that_makes_no_sense_or_names_nothing_asks_for_a_rebuild() {
             .err()
             .unwrap();
         assert!(error.is_rebuild(), "{content:?}: {error}");
-        assert_eq!(EngineDir::set_aside(base.path()).unwrap(), None);
-        EngineDir::open(base.path(), &options(EngineKind::Redb)).unwrap();
+        let options = options(EngineKind::Redb);
+        let replacement = Replacement::begin(base.path(), &options, None).unwrap();
+        let (dir, aside) = replacement.switch().unwrap();
+        assert!(aside.is_empty());
+        dir.engine().close().unwrap();
+        drop(dir);
+        EngineDir::open(base.path(), &options).unwrap();
     }
 }
 

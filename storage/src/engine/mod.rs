@@ -26,6 +26,8 @@
 //! | `memory` | `memory.rs` | tests and the simulator, with injected faults |
 
 mod batch;
+mod crash;
+mod damage;
 mod dir;
 mod error;
 mod files;
@@ -44,10 +46,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use batch::{Op, WriteBatch};
-pub use dir::{EngineDir, Retired, Rewrite};
+use damage::Marking;
+pub use dir::{Checkpoint, EngineDir, Replacement, Retired, Rewrite};
 pub use error::EngineError;
 pub use memory::{Faults, Memory};
-pub use opening::opening;
+pub use opening::{caught, opening};
 pub use packed::Packed;
 pub use tree::Tree;
 
@@ -232,17 +235,14 @@ pub fn open_existing(dir: &Path, options: &EngineOptions) -> Result<Arc<dyn Engi
         let reason = "its format mark is missing";
         return Err(EngineError::rebuild(options.kind.name(), dir, reason));
     }
+    damage::check(dir, options.kind.name())?;
     open_files(dir, options, true)
 }
 
 /// Removes a closed engine and all its data.
 pub fn destroy(dir: &Path) -> Result<(), EngineError> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(EngineError::io("engine directory", dir, "remove", &error))
-        }
-        _ => Ok(()),
-    }
+    files::remove_tree(dir)
+        .map_err(|error| EngineError::io("engine directory", dir, "remove", &error))
 }
 
 fn open_files(
@@ -251,8 +251,14 @@ fn open_files(
     exists: bool,
 ) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(match options.kind {
-        EngineKind::Sled => Arc::new(Packed::new(sled::Sled::open(dir, options, exists)?, dir)),
-        EngineKind::Redb => Arc::new(Packed::new(redb::Redb::open(dir, options, exists)?, dir)),
+        EngineKind::Sled => {
+            let packed = Packed::new(sled::Sled::open(dir, options, exists)?, dir);
+            Arc::new(Marking::new(packed, dir))
+        }
+        EngineKind::Redb => {
+            let packed = Packed::new(redb::Redb::open(dir, options, exists)?, dir);
+            Arc::new(Marking::new(packed, dir))
+        }
         EngineKind::Memory => Arc::new(Memory::new()),
     })
 }

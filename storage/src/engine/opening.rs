@@ -26,8 +26,9 @@ pub fn opening() -> bool {
     OPENING.load(Ordering::SeqCst) > 0
 }
 
-/// Runs what opens an engine; a panic becomes its message.
-pub(super) fn caught<T>(open: impl FnOnce() -> T) -> Result<T, String> {
+/// Runs what opens an engine, or reads through one for the first time; a panic
+/// becomes its message.
+pub fn caught<T>(open: impl FnOnce() -> T) -> Result<T, String> {
     OPENING.fetch_add(1, Ordering::SeqCst);
     let _guard = Guard;
     catch_unwind(AssertUnwindSafe(open)).map_err(|panic| message(&*panic))

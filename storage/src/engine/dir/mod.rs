@@ -1,19 +1,30 @@
-//! The directory of the live engine, and how another takes its place.
+//! The directory of the live engine, its checkpoint, and how another takes its place.
 //!
 //! ```text
 //!   <base>/CURRENT                  "engine-000002-sled\n"
 //!   <base>/engine-000002-sled/      the live engine
 //!   <base>/engine-000003-redb/      being rewritten, not switched to yet
+//!   <base>/CHECKPOINT               "checkpoint-000005-sled index 81234 term 7\n"
+//!   <base>/checkpoint-000005-sled/  a complete state, closed ([`Checkpoint`])
 //!   <base>/damaged-000001-sled/     moved aside, for a human to look at
 //! ```
 //!
-//! An engine's directory is complete before `CURRENT` names it: created,
-//! filled, persisted, then `CURRENT` is replaced atomically. Directories that
-//! it does not name are leftovers of a crash and are removed at the next open;
-//! what was moved aside is never deleted.
+//! A directory is complete before `CURRENT` or `CHECKPOINT` names it: created,
+//! filled, persisted, then the file is replaced atomically. Directories that
+//! neither names are leftovers of a crash and are removed by the next open that
+//! succeeds; what was moved aside is never deleted.
 //!
 //! Defragmentation, installing a snapshot and changing to another engine are
-//! all the same: [`EngineDir::begin_rewrite`], fill, [`EngineDir::switch`].
+//! all the same: [`EngineDir::begin_rewrite`], fill, [`EngineDir::switch`]. A
+//! checkpoint is [`EngineDir::begin_checkpoint`], fill,
+//! [`EngineDir::complete_checkpoint`]. An engine that does not open is replaced
+//! by a [`Replacement`].
+
+mod checkpoint;
+mod name;
+mod replacement;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;
@@ -22,39 +33,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::name::{Listed, Name, Role, list, number_after};
 use super::{Engine, EngineError, EngineKind, EngineOptions, files};
 
+pub use self::checkpoint::Checkpoint;
+pub use self::replacement::Replacement;
+
 const CURRENT: &str = "CURRENT";
-const ENGINE_PREFIX: &str = "engine-";
-const DAMAGED_PREFIX: &str = "damaged-";
 
 /// What a rewrite leaves free on its file system: room for what engines still
 /// have in their buffers, and for what the log and the live engine write before
 /// somebody has freed space.
 pub const REWRITE_RESERVE_BYTES: u64 = 32 << 20;
-
-/// The name of an engine's directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
-    number: u64,
-    kind: EngineKind,
-}
-
-impl Name {
-    fn parse(text: &str) -> Option<Self> {
-        let (number, kind) = text.strip_prefix(ENGINE_PREFIX)?.split_once('-')?;
-        Some(Self {
-            number: number.parse().ok()?,
-            kind: kind.parse().ok()?,
-        })
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{ENGINE_PREFIX}{:06}-{}", self.number, self.kind)
-    }
-}
 
 struct Live {
     name: Name,
@@ -66,11 +56,13 @@ pub struct EngineDir {
     base: PathBuf,
     options: EngineOptions,
     live: Mutex<Live>,
+    checkpoint: Mutex<Option<Checkpoint>>,
     /// The highest number of a directory so far.
     last_number: Mutex<u64>,
 }
 
-/// An engine that is being filled to take the place of the live one.
+/// An engine that is being filled, to take the place of the live one or of the
+/// checkpoint.
 pub struct Rewrite {
     name: Name,
     dir: PathBuf,
@@ -146,7 +138,7 @@ fn read_current(base: &Path) -> Result<Option<Name>, EngineError> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let name = Name::parse(text.trim_end());
+    let name = Name::parse(text.trim_end()).filter(|name| name.role == Role::Engine);
     let reason = || {
         format!(
             "it does not name an engine directory: {:?}",
@@ -157,39 +149,28 @@ fn read_current(base: &Path) -> Result<Option<Name>, EngineError> {
         .ok_or_else(|| EngineError::rebuild("engine directory", &path, reason()))
 }
 
-/// Removes the directories of engines that are not live. Returns the highest
-/// number in use, by damaged ones too.
-fn clean(base: &Path, current: Option<&Name>) -> Result<u64, EngineError> {
-    let mut highest = current.map_or(0, |name| name.number);
-    let failed = |error: io::Error| io_error(base, "list", &error);
-    for entry in fs::read_dir(base).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let file_name = entry.file_name();
-        let Some(text) = file_name.to_str() else {
-            continue;
+/// Removes the directories that nothing names.
+fn clean(
+    base: &Path,
+    listed: &[Listed],
+    live: &Name,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(), EngineError> {
+    for found in listed {
+        let in_use = match found.name.role {
+            Role::Engine => &found.name == live,
+            Role::Checkpoint => checkpoint.is_some_and(|kept| kept.name == found.name),
+            Role::Damaged => true,
         };
-        if let Some(rest) = text.strip_prefix(DAMAGED_PREFIX) {
-            let name = Name::parse(&format!("{ENGINE_PREFIX}{rest}"));
-            highest = highest.max(name.map_or(0, |name| name.number));
-            continue;
-        }
-        match Name::parse(text) {
-            Some(name) if Some(&name) != current => {
-                tracing::info!(directory = text, "removing an engine that is not in use");
-                super::destroy(&entry.path())?;
-            }
-            _ => {}
+        if !in_use {
+            tracing::info!(
+                directory = found.text,
+                "removing an engine that is not in use"
+            );
+            super::destroy(&base.join(&found.text))?;
         }
     }
-    Ok(highest)
-}
-
-/// The number of the next directory. Only a name made by hand is so high that there is none.
-fn number_after(base: &Path, number: u64) -> Result<u64, EngineError> {
-    number.checked_add(1).ok_or_else(|| {
-        let reason = format!("no engine can follow one of the number {number}");
-        EngineError::fatal("engine directory", base, reason)
-    })
+    Ok(())
 }
 
 impl EngineDir {
@@ -198,11 +179,13 @@ impl EngineDir {
     ///
     /// Fails if it is of another kind than `options` ask for. If it is damaged
     /// the error says [`EngineError::Rebuild`] and nothing is changed; see
-    /// [`EngineDir::set_aside`].
+    /// [`Replacement`].
     pub fn open(base: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         fs::create_dir_all(base).map_err(|error| io_error(base, "create", &error))?;
         let current = read_current(base)?;
-        let mut number = clean(base, current.as_ref())?;
+        let listed = list(base)?;
+        let highest = listed.iter().map(|listed| listed.name.number).max();
+        let mut number = highest.unwrap_or(0);
         let (name, engine) = match current {
             Some(name) => {
                 check_kind(base, name.kind, options.kind)?;
@@ -211,22 +194,39 @@ impl EngineDir {
                     let reason = format!("{CURRENT} names it but it does not exist");
                     return Err(EngineError::rebuild(name.kind.name(), &dir, reason));
                 }
+                number = number.max(name.number);
                 (name, super::open_existing(&dir, options)?)
+            }
+            None if checkpoint::is_named(base) => {
+                let reason = format!("{CURRENT} is missing though there is a checkpoint");
+                return Err(EngineError::rebuild(options.kind.name(), base, reason));
             }
             None => {
                 number = number_after(base, number)?;
-                let kind = options.kind;
-                let name = Name { number, kind };
+                let name = Name {
+                    role: Role::Engine,
+                    number,
+                    kind: options.kind,
+                };
                 let engine = super::open(&base.join(name.to_string()), options)?;
                 engine.persist()?;
                 write_current(base, &name)?;
                 (name, engine)
             }
         };
+        let checkpoint = match checkpoint::read(base) {
+            Err(error) if error.is_rebuild() => {
+                tracing::warn!(%error, "the checkpoint cannot be used; another one is made when it is due");
+                None
+            }
+            checkpoint => checkpoint?,
+        };
+        clean(base, &listed, &name, checkpoint.as_ref())?;
         Ok(Self {
             base: base.to_owned(),
             options: options.clone(),
             live: Mutex::new(Live { name, engine }),
+            checkpoint: Mutex::new(checkpoint),
             last_number: Mutex::new(number),
         })
     }
@@ -234,32 +234,6 @@ impl EngineDir {
     /// The kind of the live engine of `base`; `None` if there is none yet.
     pub fn kind(base: &Path) -> Result<Option<EngineKind>, EngineError> {
         Ok(read_current(base)?.map(|name| name.kind))
-    }
-
-    /// Moves a damaged live engine aside, so that the next [`EngineDir::open`]
-    /// starts with an empty one. Returns where it went; `None` if there was
-    /// nothing to move.
-    pub fn set_aside(base: &Path) -> Result<Option<PathBuf>, EngineError> {
-        let current_path = base.join(CURRENT);
-        let text = files::read_text(&current_path)
-            .map_err(|error| io_error(&current_path, "read", &error))?;
-        let Some(text) = text else {
-            return Ok(None);
-        };
-        let live = text.trim_end();
-        let failed = |error: io::Error| io_error(base, "move the damaged engine aside", &error);
-        let mut moved = None;
-        if let Some(name) = Name::parse(live)
-            && base.join(live).is_dir()
-        {
-            let aside = format!("{DAMAGED_PREFIX}{:06}-{}", name.number, name.kind);
-            let aside = base.join(aside);
-            fs::rename(base.join(live), &aside).map_err(failed)?;
-            moved = Some(aside);
-        }
-        fs::remove_file(&current_path).map_err(failed)?;
-        files::sync_dir(base).map_err(failed)?;
-        Ok(moved)
     }
 
     /// The live engine.
@@ -279,15 +253,21 @@ impl EngineDir {
 
     /// A fresh, empty engine beside the live one.
     pub fn begin_rewrite(&self) -> Result<Rewrite, EngineError> {
+        self.begin(Role::Engine, &self.options)
+    }
+
+    fn begin(&self, role: Role, options: &EngineOptions) -> Result<Rewrite, EngineError> {
         let name = {
             let mut last = self.last_number.lock();
             *last = number_after(&self.base, *last)?;
-            let number = *last;
-            let kind = self.options.kind;
-            Name { number, kind }
+            Name {
+                role,
+                number: *last,
+                kind: options.kind,
+            }
         };
         let dir = self.base.join(name.to_string());
-        match super::open(&dir, &self.options) {
+        match super::open(&dir, options) {
             Ok(engine) => Ok(Rewrite { name, dir, engine }),
             Err(error) => {
                 // Half an engine may be what fills the disk. If it stays, the next open removes it.
