@@ -51,11 +51,14 @@ pub struct ConfApplied {
     pub rejected: bool,
 }
 
-/// The engine has made everything through `applied` durable: the log below it may go.
+/// The engine has made everything through `applied` durable: the log may go that far, except for what a checkpoint needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnginePersisted {
     /// The applied index that a completed `persist` covers.
     pub applied: Index,
+    /// What the engine would be rebuilt from has the log through here, and needs it from there on; None if there is
+    /// no such thing. It binds a sole voter only: the data of others is with the others.
+    pub checkpoint: Option<Index>,
 }
 
 /// Hand leadership to `target`.

@@ -1,7 +1,7 @@
 //! The actor that owns the state machine.
 
 use crate::compaction_hasher::CompactionHasher;
-use crate::engine_writer::{EngineReplaced, EngineWriter, PersistPolicy, Work};
+use crate::engine_writer::{EngineReplaced, EngineSetup, EngineWriter, Progress, Work};
 use crate::events::{event, previous};
 use crate::metrics;
 use actix::{Actor, ActorContext, Addr, Context, Handler};
@@ -18,8 +18,7 @@ use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, T
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
 use rusd_state::{Effect, Entry, EntryKind, StateMachine};
-use rusd_storage::engine::EngineDir;
-use rusd_storage::{Change, ReadAt, Views};
+use rusd_storage::{Applied as LogPosition, Change, ReadAt, SealedBatch, Views};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +38,10 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Sealed bytes that the engine does not have yet: beyond this the state machine waits for the engine writer,
 /// which holds back the credits of Apply, and so in the end the clients.
 const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+/// What an entry takes in the log besides its data, about.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+/// Bytes of log that change nothing, after which the engine writer is told of them all the same.
+const UNTOLD_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// Who the state machine tells.
 #[derive(Clone, Debug)]
@@ -123,6 +126,8 @@ pub struct Mvcc {
     physical_compactions: Vec<Reply<ApplyResult>>,
     /// Since when something waits for the engine writer.
     unwritten_since: Option<Instant>,
+    /// Bytes of the entries that the engine writer has not been told of.
+    untold_log_bytes: usize,
 }
 
 struct Connected {
@@ -181,6 +186,7 @@ impl Mvcc {
             lagging_through: None,
             physical_compactions: Vec::new(),
             unwritten_since: None,
+            untold_log_bytes: 0,
         });
         (address, publications)
     }
@@ -211,12 +217,10 @@ impl Mvcc {
         address: &Addr<Self>,
         ports: &Ports,
         links: Links,
-        engines: EngineDir,
-        persist: PersistPolicy,
+        setup: EngineSetup,
     ) -> io::Result<()> {
         let writer = EngineWriter::spawn(
-            engines,
-            persist,
+            setup,
             ports.wrote.clone(),
             ports.replaced.clone(),
             links.engine_persisted.clone(),
@@ -332,6 +336,7 @@ impl Mvcc {
             }
             entry_started = ended;
         }
+        self.untold_log_bytes += bytes + count * ENTRY_OVERHEAD_BYTES;
         self.machine.seal();
         self.machine.publish();
         // Before the replies: whoever was answered finds its write counted.
@@ -514,7 +519,8 @@ impl Mvcc {
     /// costs to write a hundred records; and at any rate before too much piles up.
     fn write_out(&mut self) {
         let unwritten = self.machine.unwritten_bytes();
-        if unwritten == 0 {
+        // Entries that change nothing make no batch, yet the log is only truncated through what a batch has said.
+        if unwritten == 0 && self.untold_log_bytes < UNTOLD_LOG_BYTES_MAX {
             return;
         }
         let since = *self.unwritten_since.get_or_insert_with(Instant::now);
@@ -524,10 +530,25 @@ impl Mvcc {
         if !must && !may {
             return;
         }
-        let (applied, _) = self.machine.applied();
         self.unwritten_since = None;
         if let Some(batch) = self.machine.take_sealed() {
-            self.connected().writer.send(Work::Write { batch, applied });
+            let work = self.written(batch);
+            self.connected().writer.send(work);
+        }
+    }
+
+    fn written(&mut self, batch: SealedBatch) -> Work {
+        let (index, term) = self.machine.applied();
+        Work::Write {
+            batch,
+            progress: Progress {
+                applied: LogPosition {
+                    index: index.0,
+                    term: term.0,
+                },
+                sizes: self.machine.sizes(),
+            },
+            log_bytes: std::mem::take(&mut self.untold_log_bytes) as u64,
         }
     }
 
@@ -616,12 +637,11 @@ impl Handler<Delivery<Stop>> for Mvcc {
 
     fn handle(&mut self, message: Delivery<Stop>, ctx: &mut Context<Self>) {
         let Stop { reply } = message.open();
-        let (applied, _) = self.machine.applied();
         self.machine.seal();
         let batch = self.machine.take_sealed();
         let writer = self.connected().writer.clone();
         if let Some(batch) = batch {
-            writer.send(Work::Write { batch, applied });
+            writer.send(self.written(batch));
         }
         writer.send(Work::Close { reply });
         ctx.stop();

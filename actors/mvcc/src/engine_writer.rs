@@ -1,20 +1,24 @@
-//! The thread that writes sealed batches to the engine, and the one that persists it.
+//! The thread that writes sealed batches to the engine, and copies it when a copy is wanted.
 //!
-//! Neither is on the path of an acknowledgement: the log is durable already, and readers find what is not
-//! written yet in the store's ring. `persist` runs after every so many bytes or after a quiet while, beside
-//! further writes, and tells Raft how much of the log it covers.
+//! It is not on the path of an acknowledgement: the log is durable already, and readers find what is not written yet
+//! in the store's ring. The engine is persisted after every so many bytes or after a quiet while, beside further
+//! writes ([`persister`](crate::persister)).
+//!
+//! One copy runs at a time ([`Copy`]): a defragmentation takes the place of the live engine, a checkpoint is put beside
+//! it ([`checkpoint`](crate::checkpoint)). Nobody waits for a checkpoint, so it takes at most half of this thread's time.
 
+use crate::checkpoint::{CheckpointPolicy, Due, Schedule};
 use crate::metrics::DEFRAG_INFLIGHT;
-use crate::rewrite::Copy;
+use crate::persister::Persister;
+use crate::rewrite::{Copy, CopyError};
 use prometheus::{Histogram, HistogramOpts, exponential_buckets, register_histogram};
 use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Port, Reply, fatal};
 use rusd_proto::EtcdError;
-use rusd_storage::SealedBatch;
 use rusd_storage::engine::{Engine, EngineDir, Retired};
+use rusd_storage::{Applied, SealedBatch, Sizes};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -52,14 +56,37 @@ pub struct PersistPolicy {
     pub interval: Duration,
 }
 
+/// The engine that the writer takes over, and how.
+pub struct EngineSetup {
+    /// Its directory.
+    pub engines: EngineDir,
+    /// How far it is, and how large.
+    pub progress: Progress,
+    /// When it is persisted.
+    pub persist: PersistPolicy,
+    /// When checkpoints are made; None if none are kept.
+    pub checkpoints: Option<CheckpointPolicy>,
+}
+
+/// How far the engine is, and how large.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// The last entry of the log that is in it.
+    pub applied: Applied,
+    /// What it holds then.
+    pub sizes: Sizes,
+}
+
 /// Work for the writer thread.
 pub enum Work {
-    /// Write a batch; everything through `applied` is then in the engine.
+    /// Write a batch.
     Write {
         /// The batch.
         batch: SealedBatch,
-        /// The applied index it carries.
-        applied: Index,
+        /// How far the engine is then.
+        progress: Progress,
+        /// Bytes of the entries since the last batch.
+        log_bytes: u64,
     },
     /// Rewrite the engine into a fresh directory, writing meanwhile.
     Rewrite {
@@ -87,8 +114,7 @@ pub struct EngineWriter {
 impl EngineWriter {
     /// Starts the threads.
     pub fn spawn(
-        engines: EngineDir,
-        policy: PersistPolicy,
+        setup: EngineSetup,
         wrote: Port<EngineWrote>,
         replaced: Port<EngineReplaced>,
         persisted: Port<EnginePersisted>,
@@ -99,21 +125,7 @@ impl EngineWriter {
         let persister = Persister::spawn(persisted)?;
         std::thread::Builder::new()
             .name("engine-writer".to_owned())
-            .spawn(move || {
-                let mut writer = Writer {
-                    engine: engines.engine(),
-                    engines,
-                    policy,
-                    wrote,
-                    replaced,
-                    copy: None,
-                    persister,
-                    unpersisted_bytes: 0,
-                    unpersisted_since: None,
-                    applied: Index(0),
-                };
-                writer.run(&queue);
-            })?;
+            .spawn(move || Writer::new(setup, wrote, replaced, persister).run(&queue))?;
         Ok(Self { work })
     }
 
@@ -137,36 +149,89 @@ pub struct EngineReplaced {
     pub retired: Retired,
 }
 
-/// A rewrite and those who wait for it.
-struct Rewriting {
+type Defragmented = Reply<Result<(), EtcdError>>;
+
+/// What a copy is for.
+enum Purpose {
+    /// To take the place of the live engine, and those who wait for that.
+    Defragment(Vec<Defragmented>),
+    /// To be the next checkpoint.
+    Checkpoint,
+}
+
+/// A copy under way.
+struct Copying {
     copy: Copy,
+    purpose: Purpose,
     started: Instant,
-    replies: Vec<Reply<Result<(), EtcdError>>>,
+    /// When the next page is due.
+    next_page: Instant,
 }
 
 struct Writer {
     engines: EngineDir,
     engine: Arc<dyn Engine>,
     policy: PersistPolicy,
+    /// None if no checkpoints are kept.
+    checkpoints: Option<Schedule>,
     wrote: Port<EngineWrote>,
     replaced: Port<EngineReplaced>,
-    copy: Option<Rewriting>,
+    copying: Option<Copying>,
+    /// Those who want a defragmentation once the checkpoint under way is done.
+    waiting: Vec<Defragmented>,
     persister: Persister,
     unpersisted_bytes: usize,
     unpersisted_since: Option<Instant>,
-    applied: Index,
+    progress: Progress,
 }
 
 impl Writer {
+    fn new(
+        setup: EngineSetup,
+        wrote: Port<EngineWrote>,
+        replaced: Port<EngineReplaced>,
+        persister: Persister,
+    ) -> Self {
+        let EngineSetup {
+            engines,
+            progress,
+            persist,
+            checkpoints,
+        } = setup;
+        let found = engines.checkpoint().map(|checkpoint| {
+            // A clock that was set back makes it look as if it were of the future: then it is new.
+            let age = checkpoint.made.elapsed().unwrap_or(Duration::ZERO);
+            (Index(checkpoint.index), age)
+        });
+        Self {
+            checkpoints: checkpoints.map(|policy| Schedule::new(policy, found, Instant::now())),
+            engine: engines.engine(),
+            engines,
+            policy: persist,
+            wrote,
+            replaced,
+            copying: None,
+            waiting: Vec::new(),
+            persister,
+            unpersisted_bytes: 0,
+            unpersisted_since: None,
+            progress,
+        }
+    }
+
     fn run(&mut self, queue: &flume::Receiver<Work>) {
         loop {
-            if self.copy.is_some() && queue.is_empty() {
+            self.make_checkpoint_if_due();
+            if let Some(copying) = &self.copying
+                && queue.is_empty()
+                && copying.next_page <= Instant::now()
+            {
                 self.copy_page();
                 continue;
             }
-            let work = match self.unpersisted_since {
+            let work = match self.next_deadline() {
                 None => queue.recv().ok(),
-                Some(since) => match queue.recv_deadline(since + self.policy.interval) {
+                Some(deadline) => match queue.recv_deadline(deadline) {
                     Ok(work) => Some(work),
                     Err(flume::RecvTimeoutError::Timeout) => {
                         self.persist_if_due();
@@ -176,21 +241,19 @@ impl Writer {
                 },
             };
             match work {
-                Some(Work::Write { batch, applied }) => self.write(&batch, applied),
-                Some(Work::Rewrite { reply }) => self.begin_rewrite(reply),
+                Some(Work::Write {
+                    batch,
+                    progress,
+                    log_bytes,
+                }) => self.write(&batch, progress, log_bytes),
+                Some(Work::Rewrite { reply }) => self.defragment(reply),
                 Some(Work::Retire { retired }) => {
                     if let Err(error) = retired.destroy() {
                         tracing::warn!(%error, "cannot remove the engine that was replaced; the next start removes it");
                     }
                 }
                 Some(Work::Close { reply }) => {
-                    if let Some(rewriting) = self.copy.take() {
-                        self.give_up(rewriting, &"the server is stopping");
-                    }
-                    self.persister.finish();
-                    if let Err(error) = self.engine.close() {
-                        fatal("closing the engine", &error);
-                    }
+                    self.close();
                     reply.send(());
                     return;
                 }
@@ -199,19 +262,48 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &SealedBatch, applied: Index) {
+    /// When there is something to do even if nothing comes.
+    fn next_deadline(&self) -> Option<Instant> {
+        let persist = self
+            .unpersisted_since
+            .map(|since| since + self.policy.interval);
+        let next = match (&self.copying, &self.checkpoints) {
+            (Some(copying), _) => Some(copying.next_page),
+            (None, Some(schedule)) => schedule.due_at(Index(self.progress.applied.index)),
+            (None, None) => None,
+        };
+        [persist, next].into_iter().flatten().min()
+    }
+
+    fn close(&mut self) {
+        for reply in self.waiting.drain(..) {
+            reply.send(Err(EtcdError::Stopped));
+        }
+        if let Some(copying) = self.copying.take() {
+            self.give_up(copying, &"the server is stopping");
+        }
+        self.persister.finish();
+        if let Err(error) = self.engine.close() {
+            fatal("closing the engine", &error);
+        }
+    }
+
+    fn write(&mut self, batch: &SealedBatch, progress: Progress, log_bytes: u64) {
         let started = Instant::now();
         if let Err(error) = self.engine.write(&batch.batch) {
             fatal("writing to the engine", &error);
         }
         COMMIT_SECONDS.observe(started.elapsed().as_secs_f64());
-        if let Some(rewriting) = self.copy.take() {
-            match rewriting.copy.tee(&batch.batch) {
-                Ok(()) => self.copy = Some(rewriting),
-                Err(error) => self.give_up(rewriting, &error),
+        if let Some(copying) = self.copying.take() {
+            match copying.copy.tee(&batch.batch) {
+                Ok(()) => self.copying = Some(copying),
+                Err(error) => self.copy_failed(copying, error),
             }
         }
-        self.applied = applied;
+        self.progress = progress;
+        if let Some(schedule) = &mut self.checkpoints {
+            schedule.applied(log_bytes);
+        }
         self.unpersisted_bytes += batch.bytes;
         self.unpersisted_since.get_or_insert(started);
         // A stopped state machine needs no news.
@@ -221,57 +313,157 @@ impl Writer {
         }
     }
 
-    fn begin_rewrite(&mut self, reply: Reply<Result<(), EtcdError>>) {
-        if let Some(rewriting) = &mut self.copy {
-            rewriting.replies.push(reply);
-            return;
+    fn defragment(&mut self, reply: Defragmented) {
+        match &mut self.copying {
+            None => self.begin_defragmentation(vec![reply]),
+            Some(Copying {
+                purpose: Purpose::Defragment(replies),
+                ..
+            }) => replies.push(reply),
+            Some(_) => self.waiting.push(reply),
         }
-        match Copy::begin(&self.engines) {
-            Ok(copy) => {
+    }
+
+    fn begin_defragmentation(&mut self, replies: Vec<Defragmented>) {
+        match self.engines.begin_rewrite() {
+            Ok(target) => {
                 tracing::info!("starting defragmentation");
                 DEFRAG_INFLIGHT.set(1);
-                self.copy = Some(Rewriting {
-                    copy,
-                    started: Instant::now(),
-                    replies: vec![reply],
-                });
+                let copy = Copy::begin(self.engine.clone(), target);
+                self.begin(copy, Purpose::Defragment(replies));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot begin to defragment");
-                reply.send(Err(EtcdError::Defragment(error.to_string())));
+                for reply in replies {
+                    reply.send(Err(EtcdError::Defragment(error.to_string())));
+                }
             }
         }
     }
 
-    /// A disk too full for a second copy is no reason to end the process: the live engine is as it was.
-    fn give_up(&mut self, rewriting: Rewriting, why: &dyn std::fmt::Display) {
-        tracing::warn!(error = %why, "gave up defragmentation");
-        DEFRAG_INFLIGHT.set(0);
-        if let Err(error) = rewriting.copy.abandon() {
+    fn begin(&mut self, copy: Copy, purpose: Purpose) {
+        let now = Instant::now();
+        self.copying = Some(Copying {
+            copy,
+            purpose,
+            started: now,
+            next_page: now,
+        });
+    }
+
+    fn make_checkpoint_if_due(&mut self) {
+        let Some(schedule) = &mut self.checkpoints else {
+            return;
+        };
+        let now = Instant::now();
+        let applied = Index(self.progress.applied.index);
+        match schedule.due(now, applied, &self.progress.sizes) {
+            Due::GiveUp => self.give_up_the_checkpoint(),
+            Due::Make if self.copying.is_none() => match self.engines.begin_checkpoint() {
+                Ok(target) => {
+                    tracing::info!("starting a checkpoint");
+                    let copy = Copy::begin(self.engine.clone(), target);
+                    self.begin(copy, Purpose::Checkpoint);
+                }
+                Err(error) => {
+                    schedule.failed(now);
+                    tracing::warn!(%error, "cannot begin a checkpoint; trying again later");
+                }
+            },
+            Due::Make | Due::Nothing => {}
+        }
+    }
+
+    /// A bounded disk wins over a second copy of the data.
+    fn give_up_the_checkpoint(&mut self) {
+        tracing::warn!(
+            applied = self.progress.applied.index,
+            "the log kept for the checkpoint has outgrown its bounds, and no new checkpoint could be made: giving the old \
+             one up. Until the next one succeeds, damage to the storage engine means restoring a snapshot. Is the disk full?"
+        );
+        if let Err(error) = self.engines.remove_checkpoint() {
+            tracing::warn!(%error, "cannot remove the checkpoint");
+        }
+        if let Some(schedule) = &mut self.checkpoints {
+            schedule.given_up();
+        }
+        self.unpersisted_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Damage of the live engine ends the process, which finds it again when it starts. Anything else is no reason to: the
+    /// live engine is as it was.
+    fn copy_failed(&mut self, copying: Copying, error: CopyError) {
+        match error {
+            CopyError::Live(error) if error.is_rebuild() => {
+                fatal("reading the engine to copy it", &error)
+            }
+            error => self.give_up(copying, &error),
+        }
+    }
+
+    fn give_up(&mut self, copying: Copying, why: &dyn std::fmt::Display) {
+        if let Err(error) = copying.copy.into_target().abandon() {
             tracing::warn!(%error, "cannot remove the unfinished copy; the next start removes it");
         }
-        for reply in rewriting.replies {
-            reply.send(Err(EtcdError::Defragment(why.to_string())));
+        match copying.purpose {
+            Purpose::Defragment(replies) => {
+                tracing::warn!(error = %why, "gave up defragmentation");
+                DEFRAG_INFLIGHT.set(0);
+                for reply in replies {
+                    reply.send(Err(EtcdError::Defragment(why.to_string())));
+                }
+            }
+            Purpose::Checkpoint => self.checkpoint_failed(why),
+        }
+    }
+
+    fn checkpoint_failed(&mut self, why: &dyn std::fmt::Display) {
+        tracing::warn!(error = %why, "gave up a checkpoint; the one before stays, and another is tried later");
+        if let Some(schedule) = &mut self.checkpoints {
+            schedule.failed(Instant::now());
+        }
+        self.begin_what_waits();
+    }
+
+    fn begin_what_waits(&mut self) {
+        if !self.waiting.is_empty() {
+            let replies = std::mem::take(&mut self.waiting);
+            self.begin_defragmentation(replies);
         }
     }
 
     fn copy_page(&mut self) {
-        let Some(mut rewriting) = self.copy.take() else {
+        let Some(mut copying) = self.copying.take() else {
             return;
         };
-        match rewriting.copy.step() {
-            Ok(false) => self.copy = Some(rewriting),
-            Ok(true) => self.switch(rewriting),
-            Err(error) => self.give_up(rewriting, &error),
+        let began = Instant::now();
+        match copying.copy.step() {
+            Ok(false) => {
+                let ended = Instant::now();
+                if matches!(copying.purpose, Purpose::Checkpoint) {
+                    copying.next_page = ended + (ended - began);
+                }
+                self.copying = Some(copying);
+            }
+            Ok(true) => self.copied(copying),
+            Err(error) => self.copy_failed(copying, error),
         }
     }
 
-    fn switch(&mut self, rewriting: Rewriting) {
-        let retired = match rewriting.copy.switch(&self.engines) {
+    /// The copy holds what the live engine holds.
+    fn copied(&mut self, copying: Copying) {
+        match copying.purpose {
+            Purpose::Defragment(replies) => self.switch(copying.copy, replies, copying.started),
+            Purpose::Checkpoint => self.complete_checkpoint(copying.copy, copying.started),
+        }
+    }
+
+    fn switch(&mut self, copy: Copy, replies: Vec<Defragmented>, started: Instant) {
+        let retired = match self.engines.switch(copy.into_target()) {
             Ok(retired) => retired,
             Err(error) => fatal("switching to the rewritten engine", &error),
         };
-        let took = rewriting.started.elapsed();
+        let took = started.elapsed();
         DEFRAG_SECONDS.observe(took.as_secs_f64());
         DEFRAG_INFLIGHT.set(0);
         tracing::info!(
@@ -282,11 +474,39 @@ impl Writer {
         // The switch has persisted everything written so far.
         self.unpersisted_bytes = 0;
         self.unpersisted_since = None;
-        self.persister.covers(self.applied);
+        self.persister.covers(self.persisted());
         let engine = self.engine.clone();
         let _stopped = self.replaced.deliver(EngineReplaced { engine, retired });
-        for reply in rewriting.replies {
+        for reply in replies {
             reply.send(Ok(()));
+        }
+    }
+
+    fn complete_checkpoint(&mut self, copy: Copy, started: Instant) {
+        let Applied { index, term } = self.progress.applied;
+        match self
+            .engines
+            .complete_checkpoint(copy.into_target(), index, term)
+        {
+            Ok(_) => {
+                let took_ms = started.elapsed().as_millis() as u64;
+                tracing::info!(index, term, took_ms, "finished a checkpoint");
+                if let Some(schedule) = &mut self.checkpoints {
+                    schedule.made(Index(index), Instant::now());
+                }
+                // The next persist tells Raft; it follows soon even if nothing more is written.
+                self.unpersisted_since.get_or_insert_with(Instant::now);
+                self.begin_what_waits();
+            }
+            Err(error) => self.checkpoint_failed(&error),
+        }
+    }
+
+    /// What is durable once everything written so far is.
+    fn persisted(&self) -> EnginePersisted {
+        EnginePersisted {
+            applied: Index(self.progress.applied.index),
+            checkpoint: self.checkpoints.as_ref().and_then(Schedule::kept_beyond),
         }
     }
 
@@ -298,63 +518,12 @@ impl Writer {
         if !due {
             return;
         }
-        if self.persister.start(self.engine.clone(), self.applied) {
+        if self.persister.start(self.engine.clone(), self.persisted()) {
             self.unpersisted_bytes = 0;
             self.unpersisted_since = None;
         } else {
             // The last one still runs: look again after another interval, or the next batch.
             self.unpersisted_since = Some(Instant::now());
-        }
-    }
-}
-
-struct Persister {
-    work: flume::Sender<(Arc<dyn Engine>, Index)>,
-    persisted: Port<EnginePersisted>,
-    busy: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Persister {
-    fn spawn(persisted: Port<EnginePersisted>) -> io::Result<Self> {
-        let (work, queue) = flume::bounded::<(Arc<dyn Engine>, Index)>(1);
-        let busy = Arc::new(AtomicBool::new(false));
-        let working = busy.clone();
-        let finished = persisted.clone();
-        let thread = std::thread::Builder::new()
-            .name("engine-persist".to_owned())
-            .spawn(move || {
-                for (engine, applied) in queue {
-                    if let Err(error) = engine.persist() {
-                        fatal("persisting the engine", &error);
-                    }
-                    working.store(false, Ordering::Release);
-                    let _stopped = finished.deliver(EnginePersisted { applied });
-                }
-            })?;
-        Ok(Self {
-            work,
-            persisted,
-            busy,
-            thread: Some(thread),
-        })
-    }
-
-    /// Starts a persist unless one runs.
-    fn start(&self, engine: Arc<dyn Engine>, applied: Index) -> bool {
-        !self.busy.swap(true, Ordering::AcqRel) && self.work.send((engine, applied)).is_ok()
-    }
-
-    /// Something else has made everything through `applied` durable.
-    fn covers(&self, applied: Index) {
-        let _stopped = self.persisted.deliver(EnginePersisted { applied });
-    }
-
-    fn finish(&mut self) {
-        let (closed, _) = flume::bounded(0);
-        self.work = closed;
-        if let Some(thread) = self.thread.take() {
-            let _aborted_already = thread.join();
         }
     }
 }

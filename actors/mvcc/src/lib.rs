@@ -11,12 +11,15 @@
 //! then are its callers answered. A compaction is hashed by `compaction_hasher` before anything of it is removed.
 
 pub mod actor;
+pub mod checkpoint;
 pub mod compaction_hasher;
 pub mod engine_writer;
 pub mod events;
 pub mod metrics;
+pub(crate) mod persister;
 pub mod reader;
 pub mod rewrite;
 
 pub use actor::{Links, Mvcc, Ports};
-pub use engine_writer::PersistPolicy;
+pub use checkpoint::CheckpointPolicy;
+pub use engine_writer::{EngineSetup, PersistPolicy, Progress};

@@ -1,4 +1,4 @@
-//! Online rewrite of the engine into a fresh directory: defragmentation.
+//! An online copy of the engine into a fresh directory: for defragmentation, and for a checkpoint.
 //!
 //! The engine writer copies the live engine in key order, a page at a time, and writes the batches that come
 //! meanwhile between two pages. Every batch goes to the live engine as always; of its operations, those on keys
@@ -13,38 +13,52 @@
 //! The cost while it runs: one page in memory, and on disk the new engine beside the old one.
 
 use bytes::Bytes;
-use rusd_storage::engine::{
-    Direction, Engine, EngineDir, EngineError, Op, Retired, Rewrite, WriteBatch,
-};
+use rusd_storage::engine::{Direction, Engine, EngineError, Op, Rewrite, WriteBatch};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use thiserror::Error;
 
 /// Bytes copied before waiting batches get their turn: a few milliseconds' work.
 const PAGE_BYTES: usize = 1 << 20;
+/// Pages after which the copy is made durable, so that little is left to wait for at its end.
+const PERSIST_PAGES: u64 = 32;
 /// Beyond every key: their first byte is the prefix of a tree, an ASCII letter.
 const END: &[u8] = &[0xff];
 
-/// A rewrite under way.
+/// Which of the two engines failed.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// The one that is copied.
+    #[error("cannot read what is to be copied: {0}")]
+    Live(EngineError),
+    /// The copy: the live engine is as it was.
+    #[error("cannot write the copy: {0}")]
+    Copy(EngineError),
+}
+
+/// A copy under way.
 pub struct Copy {
     live: Arc<dyn Engine>,
-    rewrite: Rewrite,
+    target: Rewrite,
     /// Everything below is in the new engine.
     cursor: Vec<u8>,
+    pages: u64,
 }
 
 impl Copy {
-    /// Begins with an empty engine beside the live one.
-    pub fn begin(engines: &EngineDir) -> Result<Self, EngineError> {
-        Ok(Self {
-            live: engines.engine(),
-            rewrite: engines.begin_rewrite()?,
+    /// Begins to copy the live engine into an empty one beside it.
+    pub fn begin(live: Arc<dyn Engine>, target: Rewrite) -> Self {
+        Self {
+            live,
+            target,
             cursor: Vec::new(),
-        })
+            pages: 0,
+        }
     }
 
     /// Copies a page; true when there is nothing left to copy, and what is copied is durable.
-    pub fn step(&mut self) -> Result<bool, EngineError> {
-        self.rewrite.check_room()?;
+    pub fn step(&mut self) -> Result<bool, CopyError> {
+        self.target.check_room().map_err(CopyError::Copy)?;
         let mut page = Vec::new();
         let mut bytes = 0;
         self.live
@@ -56,24 +70,32 @@ impl Copy {
                 } else {
                     ControlFlow::Break(())
                 }
-            })?;
+            })
+            .map_err(CopyError::Live)?;
         let finished = bytes < PAGE_BYTES;
         if let Some((last, _)) = page.last() {
             self.cursor = last.to_vec();
             self.cursor.push(0);
         }
-        self.rewrite.engine().bulk_load(&mut page.into_iter())?;
+        let engine = self.target.engine();
+        engine
+            .bulk_load(&mut page.into_iter())
+            .map_err(CopyError::Copy)?;
+        self.pages += 1;
+        if self.pages.is_multiple_of(PERSIST_PAGES) {
+            engine.persist().map_err(CopyError::Copy)?;
+        }
         if finished {
             self.cursor = END.to_vec();
             // Here and not in the switch: up to here it is possible to give up.
-            self.rewrite.engine().persist()?;
-            self.rewrite.check_room()?;
+            engine.persist().map_err(CopyError::Copy)?;
+            self.target.check_room().map_err(CopyError::Copy)?;
         }
         Ok(finished)
     }
 
     /// Repeats on the new engine what a batch did to keys that are copied already.
-    pub fn tee(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+    pub fn tee(&self, batch: &WriteBatch) -> Result<(), CopyError> {
         let mut passed = WriteBatch::new();
         for op in batch.ops() {
             match op {
@@ -87,17 +109,13 @@ impl Copy {
         if passed.is_empty() {
             return Ok(());
         }
-        self.rewrite.engine().write(&passed)
+        let written = self.target.engine().write(&passed);
+        written.map_err(CopyError::Copy)
     }
 
-    /// Makes the new engine the live one. Only after a step that finished.
-    pub fn switch(self, engines: &EngineDir) -> Result<Retired, EngineError> {
-        engines.switch(self.rewrite)
-    }
-
-    /// Gives up and removes what was copied.
-    pub fn abandon(self) -> Result<(), EngineError> {
-        self.rewrite.abandon()
+    /// The new engine. The two hold the same once a step has finished.
+    pub fn into_target(self) -> Rewrite {
+        self.target
     }
 }
 
@@ -105,7 +123,7 @@ impl Copy {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use rusd_storage::engine::{EngineKind, EngineOptions, Tree};
+    use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Tree};
 
     fn key(n: u32) -> Vec<u8> {
         Tree::KvRev.key(&n.to_be_bytes())
@@ -132,7 +150,7 @@ mod tests {
             batch.put(key(n), value.clone());
         }
         live.write(&batch).unwrap();
-        let mut copy = Copy::begin(&engines).unwrap();
+        let mut copy = Copy::begin(live.clone(), engines.begin_rewrite().unwrap());
         let mut steps = 0;
         loop {
             let finished = copy.step().unwrap();
@@ -151,7 +169,7 @@ mod tests {
         assert!(steps > 3, "the copy took {steps} steps only");
         let expected = content(&*live);
         drop(live);
-        let retired = copy.switch(&engines).unwrap();
+        let retired = engines.switch(copy.into_target()).unwrap();
         assert_eq!(content(&*engines.engine()), expected);
         retired.destroy().unwrap();
         drop(engines);

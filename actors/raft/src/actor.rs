@@ -290,7 +290,7 @@ inputs! {
     Persisted: |core, input| core.persisted(input.ready), 0;
     Applied: |core, input| core.applied(input.through), 0;
     ConfApplied: |core, input| core.conf_applied(input.index, input.rejected), 0;
-    EnginePersisted: |core, input| core.engine_persisted(input.applied), 0;
+    EnginePersisted: |core, input| core.engine_persisted(input), 0;
     TransferLeader: |core, input| core.transfer_leader(input), 0;
     Tick: |core, input| core.tick(input.now_ms), 0;
     Stop: |core, input| core.stop(input.reply), 0;

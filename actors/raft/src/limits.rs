@@ -59,6 +59,9 @@ pub const READ_INDEX_RETRY_MS: u64 = 500;
 /// them into memory to look for membership changes.
 pub const CAMPAIGN_GAP_MAX: u64 = 1_000;
 
+/// Entries between two lines in the log while a member that starts applies what it finds there.
+pub const REPLAY_REPORT_ENTRIES: u64 = 100_000;
+
 /// The shell drives the core at the latest after this many inputs of one mailbox run: a flood of messages
 /// would otherwise put off the scheduled drive.
 pub const DRIVE_INPUTS_MAX: usize = 256;

@@ -203,6 +203,7 @@ fn a_server_starts_writes_reads_and_stops() {
             .engine_persisted
             .tell(EnginePersisted {
                 applied: Index(400),
+                checkpoint: None,
             })
             .unwrap();
         node.ports.tick.tell(Tick { now_ms: 5_000 }).unwrap();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use goldenscript::{Argument, Command, Context, Runner};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use rusd_messages::mvcc::{Apply, EntryKind};
-use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
+use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
 use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, PutRequest};
 use rusd_proto::{ApplyResult, EtcdError, request};
@@ -553,7 +553,11 @@ impl Runner for World {
             }
             "engine-persisted" => {
                 let applied = Index(args.next_pos().unwrap().parse()?);
-                self.core().engine_persisted(applied);
+                let checkpoint = args.take_key("checkpoint").map(str::parse).transpose()?;
+                self.core().engine_persisted(EnginePersisted {
+                    applied,
+                    checkpoint: checkpoint.map(Index),
+                });
             }
             "transfer" => {
                 let target = MemberId(member(args.next_pos().unwrap()));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use raft::eraftpb::Entry;
 use rusd_messages::mvcc::{Apply, EntryKind};
-use rusd_messages::raft::Propose;
+use rusd_messages::raft::{EnginePersisted, Propose};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
 use rusd_proto::etcdserverpb::InternalRaftRequest;
 use rusd_proto::{ApplyReply, ApplyResult, request};
@@ -59,11 +59,15 @@ enum Step {
     Persist,
     Apply,
     EnginePersist,
+    /// Everything the engine has becomes the checkpoint.
+    Checkpoint,
     Tick,
     /// The process dies; the engine keeps everything through its last persist, and some of what came later.
     Crash {
         engine_keeps: u8,
     },
+    /// The process dies, and the engine with it: the checkpoint takes its place.
+    Damage,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -72,9 +76,11 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Drive),
         6 => Just(Step::Persist),
         4 => Just(Step::Apply),
-        1 => Just(Step::EnginePersist),
+        2 => Just(Step::EnginePersist),
+        1 => Just(Step::Checkpoint),
         1 => Just(Step::Tick),
         1 => any::<u8>().prop_map(|engine_keeps| Step::Crash { engine_keeps }),
+        1 => Just(Step::Damage),
     ]
 }
 
@@ -86,6 +92,8 @@ struct World {
     /// What the state machine holds: entry `i` at `i - 1`.
     applied: Vec<Bytes>,
     engine_persisted: u64,
+    /// What the checkpoint holds; in the beginning nothing, so that the whole log is needed.
+    checkpoint: Vec<Bytes>,
     callers: BTreeMap<u64, Pending<ApplyResult>>,
     acknowledged: BTreeMap<u64, Bytes>,
     next_id: u64,
@@ -117,6 +125,7 @@ impl World {
             unapplied: VecDeque::new(),
             applied: Vec::new(),
             engine_persisted: 0,
+            checkpoint: Vec::new(),
             callers: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             next_id: 0,
@@ -162,8 +171,12 @@ impl World {
             Step::Apply => self.apply(),
             Step::EnginePersist => {
                 self.engine_persisted = self.applied.len() as u64;
-                self.core.engine_persisted(Index(self.engine_persisted));
+                self.core.engine_persisted(EnginePersisted {
+                    applied: Index(self.engine_persisted),
+                    checkpoint: Some(Index(self.checkpoint.len() as u64)),
+                });
             }
+            Step::Checkpoint => self.checkpoint = self.applied.clone(),
             Step::Tick => {
                 self.now_ms += 400;
                 self.core.tick(self.now_ms);
@@ -172,14 +185,24 @@ impl World {
                 let unpersisted = self.applied.len() as u64 - self.engine_persisted;
                 let applied = self.engine_persisted + unpersisted * u64::from(*engine_keeps) / 255;
                 self.applied.truncate(usize::try_from(applied).unwrap());
-                self.in_flight = None;
-                self.unapplied.clear();
-                self.callers.clear();
-                self.now_ms = 0;
-                self.core = Self::start(&self.disk, applied);
+                self.restart();
+            }
+            Step::Damage => {
+                self.applied = self.checkpoint.clone();
+                self.engine_persisted = self.applied.len() as u64;
+                self.restart();
             }
         }
         self.notice_answers();
+    }
+
+    /// Another process goes on with what the engine holds.
+    fn restart(&mut self) {
+        self.in_flight = None;
+        self.unapplied.clear();
+        self.callers.clear();
+        self.now_ms = 0;
+        self.core = Self::start(&self.disk, self.applied.len() as u64);
     }
 
     fn drive(&mut self) {
@@ -219,6 +242,7 @@ impl World {
         }
         if let Some(truncated) = append.truncate {
             assert!(truncated.index <= self.engine_persisted);
+            assert!(truncated.index <= self.checkpoint.len() as u64);
             disk.truncated = truncated;
             disk.entries = disk.entries.split_off(&(truncated.index + 1));
         }

@@ -20,7 +20,8 @@
 //!
 //! ends an Apply batch and holds back everything behind it until the state machine has said whether it stands. Only
 //! then does raft-rs take it, and the new configuration is written with the index it belongs to, so that a restart
-//! takes each change exactly once: from the configuration, or by meeting its entry again.
+//! takes each change exactly once: from the configuration, or by meeting its entry again. An engine that is behind the
+//! configuration applies changes again that are part of it; Raft passes over those.
 //!
 //! # One voter
 //!
@@ -45,7 +46,7 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{RawNode, StateRole, Storage};
 use reads::Reads;
 use rusd_messages::mvcc::Apply;
-use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
+use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
 use rusd_messages::{Index, MemberId, RaftStatus, Reply, RoleChanged, Term};
 use rusd_proto::EtcdError;
 use std::sync::Arc;
@@ -107,6 +108,8 @@ pub struct Core {
     truncate: Option<Truncated>,
     truncate_since_ms: u64,
     applied: u64,
+    /// Where the log ended at start: entries up to here were acknowledged by an earlier process.
+    replay_through: u64,
     /// The newest index that the state machine says it has applied; ahead of `applied` only at a barrier.
     acknowledged: u64,
     shown: Shown,
@@ -190,6 +193,7 @@ impl Core {
             truncate: None,
             truncate_since_ms: 0,
             applied,
+            replay_through: last,
             acknowledged: applied,
             shown,
             leader_elected_ms: None,
@@ -349,6 +353,16 @@ impl Core {
             None => self.acknowledged,
         };
         if through > self.applied {
+            let reported = self.applied / limits::REPLAY_REPORT_ENTRIES;
+            if self.applied < self.replay_through
+                && through / limits::REPLAY_REPORT_ENTRIES > reported
+            {
+                tracing::info!(
+                    applied = through,
+                    through = self.replay_through,
+                    "replaying the log"
+                );
+            }
             self.applied = through;
             self.node.advance_apply_to(through);
         }
@@ -359,6 +373,11 @@ impl Core {
         let Some(barrier) = self.applying.lift_barrier(index.0) else {
             return;
         };
+        if index.0 <= self.membership.conf().index {
+            // Applied once more after a restart, by an engine that was behind: the configuration has it already.
+            self.advance_applied();
+            return;
+        }
         let change = barrier.change.filter(|_| !rejected);
         let state = change.and_then(|change| match self.node.apply_conf_change(&change) {
             Ok(state) => Some(state),
@@ -374,14 +393,17 @@ impl Core {
         self.advance_applied();
     }
 
-    /// The engine has made everything through `applied` durable.
-    pub fn engine_persisted(&mut self, applied: Index) {
-        let kept = if self.membership.is_sole_voter() {
-            0
+    /// The engine has made something durable: the log is truncated through what is not needed any more. A sole voter
+    /// keeps what its checkpoint needs, others what a slow member may ask for.
+    pub fn engine_persisted(&mut self, persisted: EnginePersisted) {
+        let applied = persisted.applied.0.min(self.applied);
+        let index = if self.membership.is_sole_voter() {
+            persisted
+                .checkpoint
+                .map_or(applied, |checkpoint| applied.min(checkpoint.0))
         } else {
-            limits::CATCH_UP_ENTRIES
+            applied.saturating_sub(limits::CATCH_UP_ENTRIES)
         };
-        let index = applied.0.min(self.applied).saturating_sub(kept);
         if index <= self.node.store().truncated().index {
             return;
         }

@@ -17,7 +17,8 @@
 //!
 //! # Truncation
 //!
-//! Entries go once the engine has made durable what they did (`EnginePersisted`): the truncation rides in the record of the
+//! Entries go once the engine has made durable what they did (`EnginePersisted`), and a sole voter's checkpoint has it
+//! too: the truncation rides in the record of the
 //! next append, and whole segments are then removed by a thread of their own.
 
 pub mod error;
@@ -165,6 +166,25 @@ impl Log {
         self.last_index
     }
 
+    /// The last entry that it does not have any more; zero while it has all.
+    pub fn truncated(&self) -> Truncated {
+        self.truncated
+    }
+
+    /// The term of an entry, if it has that or did until the last truncation.
+    pub fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
+        if index == self.truncated.index {
+            return Ok(Some(self.truncated.term));
+        }
+        self.entries().term(index)
+    }
+
+    /// Bytes of its files, without what stays there after a truncation until removing it pays.
+    pub fn kept_bytes(&self) -> u64 {
+        let removable = purge_threshold(&self.config);
+        (self.engine.get_used_size() as u64).saturating_sub(removable)
+    }
+
     /// Begins the log of a new cluster: one committed conf change of term 1 for each founder, in order of
     /// their ids, as etcd does it. So every founder has the same log without having talked to the others.
     pub fn bootstrap(&mut self, bootstrap: &Bootstrap) -> Result<(), LogError> {
@@ -216,10 +236,7 @@ impl Log {
     /// The part that Raft reads. The writers must be dropped too before the log is closed.
     pub fn into_tail(self) -> LogTail {
         LogTail::new(
-            Box::new(EngineEntries {
-                engine: self.engine,
-                dir: self.config.dir,
-            }),
+            Box::new(self.entries()),
             self.vote,
             self.conf,
             self.truncated,
@@ -290,12 +307,16 @@ impl Log {
         Ok(())
     }
 
-    /// Reads every entry once. `path` is the file that gave reason to.
-    fn check_entries(&self, path: &Path) -> Result<(), LogError> {
-        let entries = EngineEntries {
+    fn entries(&self) -> EngineEntries {
+        EngineEntries {
             engine: self.engine.clone(),
             dir: self.config.dir.clone(),
-        };
+        }
+    }
+
+    /// Reads every entry once. `path` is the file that gave reason to.
+    fn check_entries(&self, path: &Path) -> Result<(), LogError> {
+        let entries = self.entries();
         let mut from = self.truncated.index + 1;
         while from <= self.last_index {
             let read = entries
@@ -335,6 +356,11 @@ impl StableEntries for EngineEntries {
     }
 }
 
+/// raft-engine wants room for more than the segment being written.
+fn purge_threshold(config: &LogConfig) -> u64 {
+    config.purge_threshold_bytes.max(2 * config.segment_bytes)
+}
+
 fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
     let io = |source| LogError::Io {
         action: "use as a directory name",
@@ -351,8 +377,7 @@ fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
         // Entries are written once, read back rarely and gone soon: compressing them costs more than it gives.
         batch_compression_threshold: ReadableSize(0),
         target_file_size: ReadableSize(config.segment_bytes),
-        // raft-engine wants room for more than the segment being written.
-        purge_threshold: ReadableSize(config.purge_threshold_bytes.max(2 * config.segment_bytes)),
+        purge_threshold: ReadableSize(purge_threshold(config)),
         // Recycled files may leave holes in the numbering after a crash, which would hide a missing segment.
         enable_log_recycle: false,
         ..Config::default()

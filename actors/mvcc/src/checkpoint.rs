@@ -1,0 +1,270 @@
+//! When a checkpoint is made, and when the last one is given up.
+//!
+//! A checkpoint is a second copy of the engine as of one entry of the log, its index C ([`rusd_storage::engine::Checkpoint`]).
+//! A sole voter has nobody to fetch its data from should the live engine be damaged, so its log is kept from C on: the
+//! two together are the data once more. Until there is a first checkpoint the log from its very beginning is that.
+//!
+//! ```text
+//!   log     |- gone -| C |------------- kept -------------| applied |- to be applied -|
+//!   disk    checkpoint: all through C    the log: all beyond C
+//! ```
+//!
+//! # When
+//!
+//! * After `checkpoint-interval`, if anything was applied.
+//! * When the kept log has grown beyond the larger of [`KEPT_BYTES_MIN`] and the store's logical bytes, or beyond the
+//!   larger of [`KEPT_ENTRIES_MIN`] and the number of its records: raft-engine has an index of all entries in memory.
+//! * When there is none, and the log has no beginning: at once.
+//!
+//! One that fails (a full disk) is tried again after [`RETRY_PAUSE`], and the old one stays. But a disk that is too
+//! full for a checkpoint must not be filled by the log that is kept for the old one: beyond twice the bounds above the
+//! old one is given up, with a warning, and the log is truncated as if none were kept.
+//!
+//! # What it costs
+//!
+//! Disk: one more copy of the data, two while the next one is made, and the kept log. Memory: the index of the kept
+//! entries, 48 to 96 bytes each, and the cache of the copy while it is filled. Processor and disk: the whole data is
+//! read and written once per checkpoint, by the engine writer between its batches and at most half of the time
+//! (`scripts` of measurements are in [`crate::engine_writer`]).
+//!
+//! This file is the rule; the engine writer does the work.
+
+use rusd_messages::Index;
+use rusd_storage::Sizes;
+use std::time::{Duration, Instant};
+
+/// Bytes of log that may be kept whatever the size of the store.
+pub const KEPT_BYTES_MIN: u64 = 128 << 20;
+/// Entries of log that may be kept whatever the number of records in the store.
+pub const KEPT_ENTRIES_MIN: u64 = 1 << 18;
+/// How long to wait after one that failed, if the interval is not shorter.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// What a member starts with.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointPolicy {
+    /// `checkpoint-interval`.
+    pub interval: Duration,
+    /// Whether the log still has its very first entry.
+    pub log_is_whole: bool,
+    /// Bytes of the log that is kept already, estimated.
+    pub kept_bytes: u64,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// Make one.
+    Make,
+    /// Give up the one there is.
+    GiveUp,
+}
+
+/// When the next one is due.
+#[derive(Debug)]
+pub struct Schedule {
+    interval: Duration,
+    /// The log is kept beyond this entry; None while there is nothing to keep it for.
+    kept_beyond: Option<Index>,
+    kept_bytes: u64,
+    /// When the newest one was made.
+    made: Instant,
+    /// When a failed one may be tried again.
+    not_before: Option<Instant>,
+}
+
+impl Schedule {
+    /// Goes on with the checkpoint found at start, which covers the log through an index and has some age.
+    pub fn new(policy: CheckpointPolicy, found: Option<(Index, Duration)>, now: Instant) -> Self {
+        let (index, age) = match found {
+            Some((index, age)) => (Some(index), age.min(policy.interval)),
+            None => (policy.log_is_whole.then_some(Index(0)), Duration::ZERO),
+        };
+        Self {
+            interval: policy.interval,
+            kept_beyond: index,
+            kept_bytes: policy.kept_bytes,
+            made: now.checked_sub(age).unwrap_or(now),
+            not_before: None,
+        }
+    }
+
+    /// The log is needed beyond this entry; None if nothing needs it.
+    pub fn kept_beyond(&self) -> Option<Index> {
+        self.kept_beyond
+    }
+
+    /// Entries of so many bytes were applied.
+    pub fn applied(&mut self, log_bytes: u64) {
+        self.kept_bytes += log_bytes;
+    }
+
+    /// What is due, given how far the engine is and how large.
+    pub fn due(&self, now: Instant, applied: Index, sizes: &Sizes) -> Due {
+        let may = self.not_before.is_none_or(|not_before| now >= not_before);
+        let Some(kept_beyond) = self.kept_beyond else {
+            return if may { Due::Make } else { Due::Nothing };
+        };
+        let entries = applied.0.saturating_sub(kept_beyond.0);
+        let bytes_max = sizes.logical_bytes.max(KEPT_BYTES_MIN);
+        let entries_max = sizes.records.max(KEPT_ENTRIES_MIN);
+        if self.kept_bytes > 2 * bytes_max || entries > 2 * entries_max {
+            return Due::GiveUp;
+        }
+        let grown = self.kept_bytes > bytes_max || entries > entries_max;
+        let old = now >= self.made + self.interval;
+        if entries > 0 && may && (grown || old) {
+            Due::Make
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// When time alone makes one due.
+    pub fn due_at(&self, applied: Index) -> Option<Instant> {
+        let by_age = match self.kept_beyond {
+            Some(index) if index >= applied => return None,
+            Some(_) => Some(self.made + self.interval),
+            None => None,
+        };
+        by_age.max(self.not_before)
+    }
+
+    /// One was made that covers the log through `index`.
+    pub fn made(&mut self, index: Index, now: Instant) {
+        self.kept_beyond = Some(index);
+        self.kept_bytes = 0;
+        self.made = now;
+        self.not_before = None;
+    }
+
+    /// One could not be made.
+    pub fn failed(&mut self, now: Instant) {
+        self.not_before = Some(now + RETRY_PAUSE.min(self.interval));
+    }
+
+    /// The one there was is gone.
+    pub fn given_up(&mut self) {
+        self.kept_beyond = None;
+        self.kept_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn policy(log_is_whole: bool) -> CheckpointPolicy {
+        CheckpointPolicy {
+            interval: INTERVAL,
+            log_is_whole,
+            kept_bytes: 0,
+        }
+    }
+
+    fn sizes(logical_bytes: u64, records: u64) -> Sizes {
+        Sizes {
+            logical_bytes,
+            records,
+            ..Sizes::default()
+        }
+    }
+
+    #[test]
+    fn a_new_member_makes_one_after_the_interval() {
+        let start = Instant::now();
+        let schedule = Schedule::new(policy(true), None, start);
+        assert_eq!(schedule.kept_beyond(), Some(Index(0)));
+        let small = sizes(0, 0);
+        let after = |time| schedule.due(start + time, Index(5), &small);
+        assert_eq!(after(INTERVAL - HOUR), Due::Nothing);
+        assert_eq!(after(INTERVAL), Due::Make);
+        assert_eq!(schedule.due_at(Index(5)), Some(start + INTERVAL));
+    }
+
+    #[test]
+    fn nothing_is_made_while_nothing_is_applied() {
+        let start = Instant::now();
+        let schedule = Schedule::new(policy(false), Some((Index(9), HOUR)), start);
+        let due = |applied| schedule.due(start + 9 * INTERVAL, Index(applied), &sizes(0, 0));
+        assert_eq!(due(9), Due::Nothing);
+        assert_eq!(schedule.due_at(Index(9)), None);
+        assert_eq!(due(10), Due::Make);
+        assert_eq!(
+            schedule.due_at(Index(10)),
+            (start - HOUR).checked_add(INTERVAL)
+        );
+    }
+
+    #[test]
+    fn without_one_and_without_the_beginning_of_the_log_it_is_due_at_once() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(policy(false), None, start);
+        assert_eq!(schedule.kept_beyond(), None);
+        assert_eq!(schedule.due(start, Index(7), &sizes(0, 0)), Due::Make);
+        schedule.failed(start);
+        assert_eq!(schedule.due(start, Index(7), &sizes(0, 0)), Due::Nothing);
+        assert_eq!(schedule.due_at(Index(7)), Some(start + RETRY_PAUSE));
+        let later = start + RETRY_PAUSE;
+        assert_eq!(schedule.due(later, Index(7), &sizes(0, 0)), Due::Make);
+        schedule.made(Index(7), later);
+        assert_eq!(schedule.kept_beyond(), Some(Index(7)));
+        assert_eq!(schedule.due(later, Index(8), &sizes(0, 0)), Due::Nothing);
+    }
+
+    #[test]
+    fn the_kept_log_is_bounded_by_the_size_of_the_store() {
+        let now = Instant::now();
+        for (logical_bytes, bytes_max) in [(0, KEPT_BYTES_MIN), (1 << 30, 1 << 30)] {
+            let mut schedule = Schedule::new(policy(true), None, now);
+            let due = |schedule: &Schedule| schedule.due(now, Index(5), &sizes(logical_bytes, 0));
+            schedule.applied(bytes_max);
+            assert_eq!(due(&schedule), Due::Nothing);
+            schedule.applied(1);
+            assert_eq!(due(&schedule), Due::Make);
+            // The disk is full: the old one stays until the log that it needs is twice as long.
+            schedule.failed(now);
+            schedule.applied(bytes_max - 1);
+            assert_eq!(due(&schedule), Due::Nothing);
+            schedule.applied(1);
+            assert_eq!(due(&schedule), Due::GiveUp);
+            schedule.given_up();
+            assert_eq!(schedule.kept_beyond(), None);
+            assert_eq!(due(&schedule), Due::Nothing);
+            assert_eq!(
+                schedule.due(now + RETRY_PAUSE, Index(5), &sizes(0, 0)),
+                Due::Make
+            );
+        }
+    }
+
+    #[test]
+    fn the_number_of_kept_entries_is_bounded_too() {
+        let now = Instant::now();
+        for (records, entries_max) in [(0, KEPT_ENTRIES_MIN), (1 << 20, 1 << 20)] {
+            let schedule = Schedule::new(policy(false), Some((Index(100), HOUR)), now);
+            let due = |entries| schedule.due(now, Index(100 + entries), &sizes(0, records));
+            assert_eq!(due(entries_max), Due::Nothing);
+            assert_eq!(due(entries_max + 1), Due::Make);
+            assert_eq!(due(2 * entries_max + 1), Due::GiveUp);
+        }
+    }
+
+    #[test]
+    fn a_short_interval_means_a_short_pause() {
+        let now = Instant::now();
+        let interval = Duration::from_secs(1);
+        let short = CheckpointPolicy {
+            interval,
+            ..policy(true)
+        };
+        let mut schedule = Schedule::new(short, None, now);
+        schedule.failed(now + interval);
+        assert_eq!(schedule.due_at(Index(1)), Some(now + 2 * interval));
+    }
+}
