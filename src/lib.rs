@@ -15,5 +15,6 @@ pub mod node;
 pub mod process;
 pub mod rpc;
 pub mod server;
+pub mod store;
 
 pub use rusd_storage as storage;

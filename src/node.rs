@@ -13,6 +13,7 @@ use crate::config::{AutoCompaction, Config, Gate, StorageEngine};
 use crate::data_dir::DataDir;
 use crate::rpc::context::Limits;
 use crate::rpc::{self, Context, Grpc};
+use crate::store::{self, LogSpan, Opened, StoreError};
 use actix::{Arbiter, ArbiterHandle, System};
 use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links as CompactorLinks};
 use rusd_lease::{Lease, LeaseConfig, Links as LeaseLinks, Renewer};
@@ -23,16 +24,16 @@ use rusd_messages::{
     Clock, Dropped, Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick,
 };
 use rusd_mvcc::actor::MvccConfig;
-use rusd_mvcc::{Links as MvccLinks, Mvcc, PersistPolicy, reader};
+use rusd_mvcc::{
+    CheckpointPolicy, EngineSetup, Links as MvccLinks, Mvcc, PersistPolicy, Progress, reader,
+};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{
     Bootstrap, BootstrapMember, Core as RaftCore, CoreConfig, Identity, Log, LogConfig, LogError,
     RaftLinks, StartError, conf_change, ids,
 };
-use rusd_state::{StateError, StateMachine};
-
+use rusd_storage::Applied as LogPosition;
 use rusd_storage::engine::{EngineDir, EngineError, EngineKind, EngineOptions};
-use rusd_storage::{MvccOptions, MvccStore, StorageError};
 use rusd_watch::{Links as WatchLinks, Watch, WatchConfig};
 use std::io;
 use std::sync::Arc;
@@ -64,12 +65,9 @@ pub enum NodeError {
     /// The storage engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The store.
+    /// The store in it.
     #[error(transparent)]
-    Store(#[from] StorageError),
-    /// The replicated state.
-    #[error(transparent)]
-    State(#[from] StateError),
+    Store(#[from] StoreError),
     /// The configuration of a new cluster.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -136,10 +134,15 @@ impl Node {
     /// Opens what is on disk, builds the graph and connects it.
     pub fn start(config: &Config, data_dir: &DataDir) -> Result<Self, NodeError> {
         let (log, identity) = open_log(config, data_dir)?;
-        let engines = EngineDir::open(&data_dir.store, &engine_options(config))?;
-        let store = MvccStore::open(engines.engine(), MvccOptions::default())?;
-        let machine = StateMachine::open(store)?;
-        let (applied, _) = machine.applied();
+        let truncated = log.truncated();
+        let span = LogSpan {
+            begins_after: truncated.index,
+            ends_at: log.last_index(),
+            term: &|index| log.term(index).ok().flatten(),
+        };
+        let Opened { engines, machine } =
+            store::open(&data_dir.store, &engine_options(config), &span)?;
+        let (applied, applied_term) = machine.applied();
         info!(
             local_member_id = %identity.member,
             cluster_id = %identity.cluster,
@@ -151,6 +154,14 @@ impl Node {
         crate::gauges::init(config, identity.member);
         let disk_bytes = engines.engine().stats()?.disk_bytes;
         let reclaimable_bytes = disk_bytes.saturating_sub(machine.sizes().logical_bytes);
+        let progress = Progress {
+            applied: LogPosition {
+                index: applied.0,
+                term: applied_term.0,
+            },
+            sizes: machine.sizes(),
+        };
+        let checkpoints = checkpoints(config, &engines, &log)?;
         let threads = Threads::start()?;
         let status = Arc::new(RaftStatus::default());
         let request_ids = Arc::new(RequestIds::starting_now(identity.member));
@@ -259,10 +270,14 @@ impl Node {
                 stepped: compactor.stepped.clone(),
                 members: members.changed.clone(),
             },
-            engines,
-            PersistPolicy {
-                bytes: usize::try_from(config.storage.persist_bytes).unwrap_or(usize::MAX),
-                interval: config.storage.persist_interval,
+            EngineSetup {
+                engines,
+                progress,
+                persist: PersistPolicy {
+                    bytes: usize::try_from(config.storage.persist_bytes).unwrap_or(usize::MAX),
+                    interval: config.storage.persist_interval,
+                },
+                checkpoints,
             },
         )?;
         let raft = raft.connect(RaftLinks {
@@ -475,6 +490,28 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<(Log, Identity), Node
         }],
     })?;
     Ok((log, identity))
+}
+
+/// How checkpoints are kept. One that is not wanted any more is removed.
+fn checkpoints(
+    config: &Config,
+    engines: &EngineDir,
+    log: &Log,
+) -> Result<Option<CheckpointPolicy>, EngineError> {
+    let Some(interval) = config.storage.checkpoint_interval else {
+        if let Some(removed) = engines.remove_checkpoint()? {
+            info!(
+                checkpoint = removed.name(),
+                "removed the checkpoint, as --checkpoint-interval is 0"
+            );
+        }
+        return Ok(None);
+    };
+    Ok(Some(CheckpointPolicy {
+        interval,
+        log_is_whole: log.truncated().index == 0,
+        kept_bytes: log.kept_bytes(),
+    }))
 }
 
 fn engine_options(config: &Config) -> EngineOptions {

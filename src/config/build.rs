@@ -327,6 +327,8 @@ fn storage(settings: &mut Settings) -> Result<Storage, ConfigError> {
         cache_bytes: Some(settings.uint("engine-cache-bytes")?).filter(|&bytes| bytes > 0),
         persist_bytes,
         persist_interval,
+        checkpoint_interval: Some(settings.duration("checkpoint-interval")?)
+            .filter(|interval| !interval.is_zero()),
         reader_threads,
         quota_bytes,
         bootstrap_defrag_threshold_bytes: Some(threshold_megabytes * 1024 * 1024)

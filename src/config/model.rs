@@ -156,6 +156,8 @@ pub struct Storage {
     pub persist_bytes: u64,
     /// Idle time after which it is made durable.
     pub persist_interval: Duration,
+    /// Longest time between two checkpoints; none: none are kept.
+    pub checkpoint_interval: Option<Duration>,
     /// Threads for large reads.
     pub reader_threads: u32,
     /// Size above which writes are refused; none: no limit.

@@ -39,6 +39,17 @@ pub(super) const FLAGS: &[Flag] = &[
         "Idle time after which what was written to the engine is made durable.",
     ),
     flag(
+        "checkpoint-interval",
+        Rusd,
+        Duration,
+        "24h",
+        Works,
+        "Longest time between two checkpoints: copies of the data from which, with the log kept from there on, damaged \
+         storage is rebuilt at the next start. Takes the space of the data once more, twice while the next one is made, \
+         and that of the log: up to 128 MiB or the size of the data, at most twice that. 0: none, and damage means \
+         restoring a snapshot.",
+    ),
+    flag(
         "raft-inline-append",
         Rusd,
         Bool,
