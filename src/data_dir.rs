@@ -5,7 +5,7 @@
 //!   LOCK       held with flock(2) while a process serves the directory; holds its pid
 //!   FORMAT     "rusd data format 1"
 //!   log/       the Raft log (or --wal-dir)
-//!   store/     the storage engine, behind a CURRENT file
+//!   store/     the storage engine, behind a CURRENT file, and its checkpoint, behind a CHECKPOINT file
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

@@ -122,6 +122,8 @@ pub fn open(base: &Path, options: &EngineOptions, log: &LogSpan<'_>) -> Result<O
     }
     if let Some(old) = old {
         // Not damaged in itself: that it does not belong to the log is for the log to say.
+        let reason = reasons.join("; ");
+        warn!(path = %base.display(), damage, reason, "the storage is older than the log, and nothing takes its place");
         return Ok(old);
     }
     if log.begins_after > 0 {

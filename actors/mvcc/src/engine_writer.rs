@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// A batch in the writer's hands and one behind it: the state machine collects meanwhile.
 const QUEUED_BATCHES: usize = 1;
+/// How long a copy lets waiting batches go first: under constant load it would never end otherwise.
+const COPY_PATIENCE: Duration = Duration::from_millis(50);
 
 #[allow(clippy::expect_used)] // A constant name and constant buckets.
 static COMMIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
@@ -222,9 +224,13 @@ impl Writer {
     fn run(&mut self, queue: &flume::Receiver<Work>) {
         loop {
             self.make_checkpoint_if_due();
+            let patience = if queue.is_empty() {
+                Duration::ZERO
+            } else {
+                COPY_PATIENCE
+            };
             if let Some(copying) = &self.copying
-                && queue.is_empty()
-                && copying.next_page <= Instant::now()
+                && copying.next_page + patience <= Instant::now()
             {
                 self.copy_page();
                 continue;

@@ -128,9 +128,14 @@ impl EngineDir {
             made: SystemTime::now(),
         };
         let text = format!("{} index {index} term {term}\n", checkpoint.name);
-        // If this fails either of the two may be named: neither is touched, and the next open removes the other.
-        files::replace(&self.base, CHECKPOINT, text.as_bytes())
-            .map_err(|error| io_error(&self.base.join(CHECKPOINT), "write", &error))?;
+        if let Err(error) = files::replace(&self.base, CHECKPOINT, text.as_bytes()) {
+            // If the new one is named nevertheless, a power loss may bring the name of the old one back: both stay.
+            let is_named = |named: Checkpoint| named.name == checkpoint.name;
+            if read(&self.base).is_ok_and(|named| !named.is_some_and(is_named)) {
+                self.remove_unnamed(&checkpoint);
+            }
+            return Err(io_error(&self.base.join(CHECKPOINT), "write", &error));
+        }
         let before = self.checkpoint.lock().replace(checkpoint.clone());
         if let Some(before) = before {
             self.remove_unnamed(&before);
