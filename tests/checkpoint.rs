@@ -9,7 +9,7 @@ use rusd_raft::{Log, LogConfig};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Options, Server, free_port};
+use support::{Options, Server, data_file, free_port, live};
 
 /// As often as writes allow it.
 const SHORT_INTERVAL: &str = "150ms";
@@ -34,12 +34,6 @@ fn store(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
 }
 
-/// The directory of the live engine.
-fn live(data_dir: &Path) -> PathBuf {
-    let current = fs::read_to_string(store(data_dir).join("CURRENT")).unwrap();
-    store(data_dir).join(current.trim_end())
-}
-
 fn damaged(data_dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(store(data_dir)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -49,18 +43,6 @@ fn damaged(data_dir: &Path) -> Vec<PathBuf> {
             name.starts_with("damaged-")
         })
         .collect()
-}
-
-/// The largest file of an engine: the one with the data.
-fn data_file(engine_dir: &Path) -> PathBuf {
-    let files = fs::read_dir(engine_dir)
-        .unwrap()
-        .map(|entry| entry.unwrap());
-    let files = files.filter(|entry| entry.file_type().unwrap().is_file());
-    files
-        .max_by_key(|entry| entry.metadata().unwrap().len())
-        .unwrap()
-        .path()
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! kill -9 at random moments under 64 writers: what was acknowledged is there, revisions have no gap and no
-//! repeat, a watcher resumes without loss, and the state is that of a replay from empty.
+//! repeat, a watcher resumes without loss, and the state is that of a replay from empty. The same with checkpoints being
+//! made all the time, and the storage damaged after every other kill.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -11,10 +12,11 @@ use rusd::storage::engine::Memory;
 use rusd::storage::{MvccOptions, MvccStore};
 use rusd_proto::ids::LeaseId;
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Options, Server, free_port};
+use support::{Options, Server, data_file, free_port, live};
 
 const WRITERS: usize = 64;
 const KEYS_PER_WRITER: u64 = 8;
@@ -97,13 +99,17 @@ async fn watch(mut client: Client, from: i64, through: Option<i64>, seen: &mut V
 }
 
 /// A round ends when the watcher has got this far beyond where the round began, plus a random share.
-async fn run(engine: &str, rounds: u32, seed: u64) {
-    println!("engine {engine}, {rounds} rounds, seed {seed}");
+async fn run(engine: &str, rounds: u32, seed: u64, damage: bool) {
+    println!("engine {engine}, {rounds} rounds, seed {seed}, damage {damage}");
     let mut rng = StdRng::seed_from_u64(seed);
     let directory = tempfile::tempdir().unwrap();
+    let mut args = vec!["--storage-engine", engine];
+    if damage {
+        args.extend(["--checkpoint-interval=50ms", "--engine-persist-bytes=65536"]);
+    }
     let options = Options {
         port: Some(free_port()),
-        ..Options::args(&["--storage-engine", engine])
+        ..Options::args(&args)
     };
     let counter = Arc::new(AtomicU64::new(0));
     let mut acknowledged: Vec<Acknowledged> = Vec::new();
@@ -149,6 +155,9 @@ async fn run(engine: &str, rounds: u32, seed: u64) {
             !stalled.load(Ordering::Relaxed),
             "round {round}: the writers stalled"
         );
+        if damage && round % 2 == 1 {
+            fs::write(data_file(&live(directory.path())), b"garbage".repeat(100)).unwrap();
+        }
     }
 
     let server = Server::start(directory.path(), &options);
@@ -244,10 +253,20 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sled_loses_nothing_when_killed() {
-    run("sled", rounds(), seed()).await;
+    run("sled", rounds(), seed(), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redb_loses_nothing_when_killed() {
-    run("redb", rounds(), seed()).await;
+    run("redb", rounds(), seed(), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sled_loses_nothing_when_killed_and_damaged() {
+    run("sled", rounds() / 5, seed(), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redb_loses_nothing_when_killed_and_damaged() {
+    run("redb", rounds() / 5, seed(), true).await;
 }

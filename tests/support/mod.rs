@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -190,4 +191,23 @@ impl Drop for Server {
         let _already_gone = self.child.kill();
         let _already_gone = self.child.wait();
     }
+}
+
+/// The directory of the live engine.
+pub fn live(data_dir: &Path) -> PathBuf {
+    let store = data_dir.join("store");
+    let current = fs::read_to_string(store.join("CURRENT")).unwrap();
+    store.join(current.trim_end())
+}
+
+/// The largest file of an engine: the one with the data.
+pub fn data_file(engine_dir: &Path) -> PathBuf {
+    let files = fs::read_dir(engine_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    let files = files.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .max_by_key(|entry| entry.metadata().unwrap().len())
+        .unwrap()
+        .path()
 }
