@@ -84,24 +84,21 @@ pub fn open(base: &Path, options: &EngineOptions, log: &LogSpan<'_>) -> Result<O
         }
         Err(damage) => (damage, None),
     };
+    let lost = |reason: String| {
+        Err(StoreError::Lost {
+            path: base.to_owned(),
+            damage: damage.clone(),
+            reason,
+        })
+    };
     let mut reasons = Vec::new();
-    let checkpoint = match EngineDir::checkpoint_of(base) {
-        Ok(Some(checkpoint)) => match unusable(&checkpoint, log) {
-            None => Some(checkpoint),
-            Some(reason) => {
-                reasons.push(reason);
-                None
-            }
-        },
-        Ok(None) => {
-            reasons.push("there is no checkpoint".to_owned());
+    let checkpoint = match checkpoint(base, log)? {
+        Found::Usable(checkpoint) => Some(checkpoint),
+        Found::Nothing(reason) => {
+            reasons.push(reason);
             None
         }
-        Err(error) if error.is_rebuild() => {
-            reasons.push(error.to_string());
-            None
-        }
-        Err(error) => return Err(error.into()),
+        Found::Contradiction(reason) => return lost(reason),
     };
     let from_beginning = (log.begins_after == 0).then_some(None);
     if checkpoint.is_some() || from_beginning.is_some() {
@@ -132,35 +129,42 @@ pub fn open(base: &Path, options: &EngineOptions, log: &LogSpan<'_>) -> Result<O
             log.begins_after
         ));
     }
-    Err(StoreError::Lost {
-        path: base.to_owned(),
-        damage,
-        reason: reasons.join("; "),
-    })
+    lost(reasons.join("; "))
 }
 
-/// Why the log does not go on from a checkpoint.
-fn unusable(checkpoint: &Checkpoint, log: &LogSpan<'_>) -> Option<String> {
-    let Checkpoint { index, term, .. } = *checkpoint;
+/// What there is besides the live engine.
+enum Found {
+    /// A checkpoint that the log goes on from.
+    Usable(Checkpoint),
+    /// No such thing, and why.
+    Nothing(String),
+    /// A checkpoint which shows that the log does not have all that was acknowledged: nothing must be rebuilt from it.
+    Contradiction(String),
+}
+
+fn checkpoint(base: &Path, log: &LogSpan<'_>) -> Result<Found, EngineError> {
+    let checkpoint = match EngineDir::checkpoint_of(base) {
+        Ok(Some(checkpoint)) => checkpoint,
+        Ok(None) => return Ok(Found::Nothing("there is no checkpoint".to_owned())),
+        Err(error) if error.is_rebuild() => return Ok(Found::Nothing(error.to_string())),
+        Err(error) => return Err(error),
+    };
     let name = checkpoint.name();
-    if index < log.begins_after {
-        return Some(format!(
-            "{name} has applied entry {index} of the log, which begins only after entry {}",
-            log.begins_after
-        ));
-    }
-    if index > log.ends_at {
-        return Some(format!(
+    let Checkpoint { index, term, .. } = checkpoint;
+    Ok(if index > log.ends_at {
+        Found::Contradiction(format!(
             "{name} has applied entry {index} of the log, which ends at entry {}: acknowledged writes are lost",
             log.ends_at
-        ));
-    }
-    if (log.term)(index) != Some(term) {
-        return Some(format!(
+        ))
+    } else if index < log.begins_after {
+        Found::Nothing(format!("{name} has applied only entry {index} of the log"))
+    } else if (log.term)(index) != Some(term) {
+        Found::Contradiction(format!(
             "{name} ends with an entry {index} of term {term}, which the log does not have: they do not belong together"
-        ));
-    }
-    None
+        ))
+    } else {
+        Found::Usable(checkpoint)
+    })
 }
 
 /// Opens what is live; what is wrong with it is the inner error.
@@ -213,8 +217,16 @@ fn rebuild(
             return Ok(Err(format!("{what} is damaged: {damage}")));
         }
     };
-    let (engines, moved) = replacement.switch()?;
     let (applied, _) = machine.applied();
+    if let Some(checkpoint) = from.filter(|checkpoint| checkpoint.index != applied.0) {
+        replacement.abandon()?;
+        return Ok(Err(format!(
+            "{} is said to end with entry {} and ends with entry {applied}",
+            checkpoint.name(),
+            checkpoint.index
+        )));
+    }
+    let (engines, moved) = replacement.switch()?;
     for path in moved {
         warn!(path = %path.display(), "moved the damaged storage aside; it is not used any more, and yours to remove");
     }
@@ -231,5 +243,108 @@ fn rebuild(
 fn close(old: Option<Opened>) {
     if let Some(Opened { engines, machine }) = old {
         let _closed = caught(move || (engines.engine().close(), drop(machine)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rusd_storage::Applied;
+    use rusd_storage::engine::EngineKind;
+    use std::fs;
+
+    const TERM: u64 = 7;
+
+    /// An empty store that has applied the log through an index.
+    fn fill(engine: &Arc<dyn Engine>, index: u64) {
+        let mut store = MvccStore::open(engine.clone(), MvccOptions::default()).unwrap();
+        store.seal(Applied { index, term: TERM });
+        engine.write(&store.take_sealed().unwrap().batch).unwrap();
+    }
+
+    fn options() -> EngineOptions {
+        EngineOptions {
+            kind: EngineKind::Redb,
+            cache_bytes: 16 << 20,
+        }
+    }
+
+    /// The live engine has applied 12 entries and is damaged; the checkpoint, if there is one, has 9.
+    fn damaged(with_checkpoint: bool) -> tempfile::TempDir {
+        let base = tempfile::tempdir().unwrap();
+        let engines = EngineDir::open(base.path(), &options()).unwrap();
+        fill(&engines.engine(), 12);
+        if with_checkpoint {
+            let filling = engines.begin_checkpoint().unwrap();
+            fill(filling.engine(), 9);
+            engines.complete_checkpoint(filling, 9, TERM).unwrap();
+        }
+        engines.engine().close().unwrap();
+        let file = engines.engine_dir().join("data.redb");
+        fs::write(file, "garbage".repeat(100)).unwrap();
+        base
+    }
+
+    /// Where replay begins, or why it does not.
+    fn opened(base: &Path, begins_after: u64, ends_at: u64, term: u64) -> Result<u64, String> {
+        let log = LogSpan {
+            begins_after,
+            ends_at,
+            term: &|_| Some(term),
+        };
+        match open(base, &options(), &log) {
+            Ok(Opened { engines, machine }) => {
+                engines.engine().close().unwrap();
+                Ok(machine.applied().0.0)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn damage_is_rebuilt_from_what_the_log_goes_on_from() {
+        for (with_checkpoint, begins_after, applied) in
+            [(true, 9, 9), (true, 3, 9), (true, 0, 9), (false, 0, 0)]
+        {
+            let base = damaged(with_checkpoint);
+            assert_eq!(opened(base.path(), begins_after, 20, TERM), Ok(applied));
+            assert!(base.path().join("damaged-000001-redb").is_dir());
+            // The next start has nothing to do.
+            assert_eq!(opened(base.path(), begins_after, 20, TERM), Ok(applied));
+        }
+    }
+
+    #[test]
+    fn damage_is_refused_when_the_log_does_not_have_the_rest() {
+        for (with_checkpoint, begins_after, ends_at, term, reason) in [
+            (true, 10, 20, TERM, "has applied only entry 9"),
+            (true, 3, 8, TERM, "acknowledged writes are lost"),
+            (true, 0, 8, TERM, "acknowledged writes are lost"),
+            (true, 3, 20, 6, "do not belong together"),
+            (false, 3, 20, TERM, "there is no checkpoint"),
+        ] {
+            let base = damaged(with_checkpoint);
+            for _ in 0..2 {
+                let refusal = opened(base.path(), begins_after, ends_at, term).unwrap_err();
+                for part in [reason, "engine-000001-redb", "rusdutl snapshot restore"] {
+                    assert!(refusal.contains(part), "{part}: {refusal}");
+                }
+            }
+            assert!(base.path().join("engine-000001-redb").is_dir());
+        }
+    }
+
+    #[test]
+    fn a_store_older_than_the_log_is_replaced_or_left_to_the_log_to_refuse() {
+        for (with_checkpoint, applied) in [(true, 9), (false, 2)] {
+            let base = damaged(with_checkpoint);
+            let engine = base.path().join("engine-000001-redb");
+            fs::remove_dir_all(&engine).unwrap();
+            let fresh = rusd_storage::engine::open(&engine, &options()).unwrap();
+            fill(&fresh, 2);
+            fresh.close().unwrap();
+            assert_eq!(opened(base.path(), 5, 20, TERM), Ok(applied));
+        }
     }
 }

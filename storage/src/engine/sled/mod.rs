@@ -25,6 +25,8 @@
 //! - A page above a quarter of a segment becomes a file that may never go away.
 //!   A page may hold some thirty entries, so values are stored in chunks of at
 //!   most [`CHUNK_BYTES`].
+//! - It may write to what it finds damaged while it opens, so what a human looks
+//!   at later is no longer quite what was found.
 //! - Damage may show as a panic, on a thread of its own even, so it is opened
 //!   where a panic is caught ([`opening`](super::opening)).
 //! - Memory beyond `cache_capacity` is not bounded when the working set is
