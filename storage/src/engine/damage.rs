@@ -65,6 +65,10 @@ impl<E: Engine> Engine for Marking<E> {
         self.noted(self.inner.get(key))
     }
 
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        self.noted(self.inner.get_many(keys))
+    }
+
     fn scan(
         &self,
         start: &[u8],
