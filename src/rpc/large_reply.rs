@@ -78,7 +78,6 @@ impl Pieces {
         let length = reply.encoded_len();
         let kvs = std::mem::take(&mut reply.kvs).into_iter();
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-        debug_assert!(PREFIX_BYTES < PIECE_BYTES);
         piece.put_u8(0);
         // It was compared with the maximum.
         piece.put_u32(u32::try_from(length).unwrap_or(u32::MAX));

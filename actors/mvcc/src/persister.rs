@@ -1,7 +1,7 @@
 //! The thread that makes the engine durable, beside further writes, and tells Raft how much of the log that covers.
 
-use rusd_messages::{Port, fatal};
 use rusd_messages::raft::EnginePersisted;
+use rusd_messages::{Port, fatal};
 use rusd_storage::engine::Engine;
 use std::io;
 use std::sync::Arc;
