@@ -26,8 +26,6 @@ const LARGE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES: usize = 32 * 1024;
 /// The field number of `RangeResponse.kvs`.
 const KVS: u32 = 2;
-/// gRPC's prefix of a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 /// What a reply may have at most (G-10).
 const REPLY_BYTES_MAX: usize = i32::MAX as usize;
 
@@ -78,6 +76,7 @@ impl Pieces {
         let length = reply.encoded_len();
         let kvs = std::mem::take(&mut reply.kvs).into_iter();
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+        // gRPC's prefix: not compressed, and the length.
         piece.put_u8(0);
         // It was compared with the maximum.
         piece.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
@@ -162,6 +161,8 @@ mod tests {
     use http_body_util::BodyExt;
     use rusd_proto::etcdserverpb::ResponseHeader;
     use rusd_proto::mvccpb::KeyValue;
+
+    const PREFIX_BYTES: usize = 5;
 
     fn reply(value_bytes: &[usize]) -> RangeResponse {
         let record = |(number, bytes): (usize, &usize)| {
