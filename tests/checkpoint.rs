@@ -9,6 +9,7 @@ use rusd_raft::{Log, LogConfig};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use support::{Options, Server, data_file, free_port, live};
 
 /// As often as writes allow it.
@@ -219,12 +220,16 @@ async fn without_a_checkpoint_the_whole_log_is_one() {
     }
 }
 
-/// Puts until the log has been truncated, which takes a write after the engine was made durable. Leaves the server
-/// stopped.
+/// Puts until the log has been truncated, which takes a write after the engine was written and made durable, and so
+/// puts that go on for a while. Leaves the server stopped.
 async fn truncate_the_log(data_dir: &Path, options: &Options) {
+    const A_WHILE: Duration = Duration::from_millis(300);
     for _ in 0..20 {
         let mut server = Server::start(data_dir, options);
-        put(&server, "k", 50, &mut Acknowledged::new()).await;
+        let started = Instant::now();
+        while started.elapsed() < A_WHILE {
+            put(&server, "k", 50, &mut Acknowledged::new()).await;
+        }
         server.stop();
         if truncated(data_dir) > 0 {
             return;

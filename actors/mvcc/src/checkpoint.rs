@@ -12,8 +12,8 @@
 //! # When
 //!
 //! * After `checkpoint-interval`, if anything was applied.
-//! * When the kept log has grown beyond the larger of [`KEPT_BYTES_MIN`] and the store's logical bytes, or beyond the
-//!   larger of [`KEPT_ENTRIES_MIN`] and the number of its records: raft-engine has an index of all entries in memory.
+//! * When the kept log has grown beyond the larger of [`KEPT_BYTES_MIN`] and half of the store's logical bytes, or beyond
+//!   the larger of [`KEPT_ENTRIES_MIN`] and half of its records: raft-engine has an index of all entries in memory.
 //! * When there is none, and the log has no beginning: at once.
 //!
 //! One that fails (a full disk) is tried again after [`RETRY_PAUSE`], and the old one stays. But a disk that is too
@@ -119,8 +119,8 @@ impl Schedule {
             return if may { Due::Make } else { Due::Nothing };
         };
         let entries = applied.0.saturating_sub(kept_beyond.0);
-        let bytes_max = sizes.logical_bytes.max(KEPT_BYTES_MIN);
-        let entries_max = sizes.records.max(KEPT_ENTRIES_MIN);
+        let bytes_max = (sizes.logical_bytes / 2).max(KEPT_BYTES_MIN);
+        let entries_max = (sizes.records / 2).max(KEPT_ENTRIES_MIN);
         if self.kept_bytes > 2 * bytes_max || entries > 2 * entries_max {
             return Due::GiveUp;
         }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_kept_log_is_bounded_by_the_size_of_the_store() {
         let now = Instant::now();
-        for (logical_bytes, bytes_max) in [(0, KEPT_BYTES_MIN), (1 << 30, 1 << 30)] {
+        for (logical_bytes, bytes_max) in [(0, KEPT_BYTES_MIN), (1 << 30, 1 << 29)] {
             let mut schedule = Schedule::new(policy(true), None, now);
             let due = |schedule: &Schedule| schedule.due(now, Index(5), &sizes(logical_bytes, 0));
             schedule.applied(bytes_max);
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_number_of_kept_entries_is_bounded_too() {
         let now = Instant::now();
-        for (records, entries_max) in [(0, KEPT_ENTRIES_MIN), (1 << 20, 1 << 20)] {
+        for (records, entries_max) in [(0, KEPT_ENTRIES_MIN), (1 << 20, 1 << 19)] {
             let schedule = Schedule::new(policy(false), Some((Index(100), HOUR)), now);
             let due = |entries| schedule.due(now, Index(100 + entries), &sizes(0, records));
             assert_eq!(due(entries_max), Due::Nothing);

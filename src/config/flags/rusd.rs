@@ -46,7 +46,7 @@ pub(super) const FLAGS: &[Flag] = &[
         Works,
         "Longest time between two checkpoints: copies of the data from which, with the log kept from there on, damaged \
          storage is rebuilt at the next start. Takes the space of the data once more, twice while the next one is made, \
-         and that of the log: up to 128 MiB or the size of the data, at most twice that. 0: none, and damage means \
+         and that of the log: up to 128 MiB or half the size of the data, at most twice that. 0: none, and damage means \
          restoring a snapshot.",
     ),
     flag(
@@ -61,7 +61,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "raft-log-segment-bytes",
         Rusd,
         Uint(64),
-        "67108864",
+        "33554432",
         Works,
         "Size of one file of the Raft log.",
     ),
