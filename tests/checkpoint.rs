@@ -131,9 +131,18 @@ async fn hash(client: &mut Client) -> u32 {
     maintenance.hash_kv(0).await.unwrap().hash()
 }
 
-/// The log of a stopped server.
+/// The log of a stopped server. A process that another test is just starting has what is open here for a moment too, and
+/// with it the lock.
 fn log(data_dir: &Path) -> Log {
-    Log::open(LogConfig::new(data_dir.join("log"))).unwrap()
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let started = Instant::now();
+    loop {
+        match Log::open(LogConfig::new(data_dir.join("log"))) {
+            Ok(log) => return log,
+            Err(error) if started.elapsed() > PATIENCE => panic!("{error}"),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
 }
 
 /// The last entry that the log of a stopped server does not have any more.
