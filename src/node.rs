@@ -36,6 +36,7 @@ use rusd_storage::Applied as LogPosition;
 use rusd_storage::engine::{EngineDir, EngineError, EngineKind, EngineOptions};
 use rusd_watch::{Links as WatchLinks, Watch, WatchConfig};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,6 +63,19 @@ pub enum NodeError {
     /// The log and the store do not fit together.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There is a store, but no log.
+    #[error(
+        "the storage in {} holds data, but the log in {} is empty: acknowledged writes are lost, so this member refuses \
+         to start. Does --wal-dir name the right directory? Put the log that belongs to the storage back, or start from a \
+         snapshot (`rusdutl snapshot restore`) in an empty data directory",
+        store.display(), log.display()
+    )]
+    LostLog {
+        /// The directory of the storage.
+        store: PathBuf,
+        /// The directory of the log.
+        log: PathBuf,
+    },
     /// The storage engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -471,6 +485,13 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<(Log, Identity), Node
     })?;
     if let Some(identity) = log.identity() {
         return Ok((log, identity));
+    }
+    // The log is set up before the storage: this one was, and is gone. A damaged storage must not be rebuilt from nothing.
+    if !matches!(EngineDir::kind(&data_dir.store), Ok(None)) {
+        return Err(NodeError::LostLog {
+            store: data_dir.store.clone(),
+            log: data_dir.log.clone(),
+        });
     }
     config.cluster.check_bootstrap(
         &config.member.name,

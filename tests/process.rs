@@ -188,9 +188,16 @@ async fn a_lost_log_is_refused_because_acknowledged_writes_are_lost() {
     server.client().await.put("k", "v", None).await.unwrap();
     server.stop();
     fs::remove_dir_all(directory.path().join("log")).unwrap();
-    let (code, log) = refused(directory.path(), &Options::default());
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("acknowledged writes are lost"), "{log}");
+    let is_refused = || {
+        let (code, log) = refused(directory.path(), &Options::default());
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("acknowledged writes are lost"), "{log}");
+    };
+    is_refused();
+    // Nor is it taken for the beginning of everything when the storage is damaged as well.
+    let engine = directory.path().join("store/engine-000001-sled/db");
+    fs::write(engine, "garbage").unwrap();
+    is_refused();
 }
 
 #[test]
