@@ -3,6 +3,7 @@
 //! A hash reads the whole history, so it is nobody else's work: not the writer's, and not a reader's whom others wait
 //! for. The removal of what was compacted begins when it is done.
 
+use crate::priority;
 use rusd_messages::fatal;
 use rusd_storage::engine::EngineError;
 use rusd_storage::{CompactionHash, StorageError};
@@ -25,6 +26,7 @@ impl CompactionHasher {
         std::thread::Builder::new()
             .name("compaction-hash".to_owned())
             .spawn(move || {
+                priority::let_others_go_first();
                 for compaction in queue {
                     hash(compaction);
                 }

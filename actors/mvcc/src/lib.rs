@@ -17,6 +17,7 @@ pub mod engine_writer;
 pub mod events;
 pub mod metrics;
 pub(crate) mod persister;
+mod priority;
 pub mod reader;
 pub mod rewrite;
 

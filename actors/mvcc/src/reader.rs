@@ -4,6 +4,7 @@
 //! History for the watch hub has a thread of its own: a HashKV over everything must not hold up watchers.
 
 use crate::events::{event, previous};
+use crate::priority;
 use rusd_messages::reader::{HashKv, History, LargeRange, Read};
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, Revision};
 use rusd_messages::{Delivery, Port, fatal};
@@ -27,7 +28,7 @@ pub fn spawn_readers(views: &Views, threads: usize) -> io::Result<Port<Read>> {
         std::thread::Builder::new()
             .name(format!("reader-{n}"))
             .spawn(move || {
-                let_others_go_first();
+                priority::let_others_go_first();
                 for read in queue {
                     answer(&views, read.open());
                 }
@@ -56,22 +57,6 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
         })?;
     Ok(port)
 }
-
-/// Where processors are short, those who wait for small answers go before those who wait for a large one.
-#[cfg(target_os = "linux")]
-fn let_others_go_first() {
-    /// A third of the processor time that a thread of usual priority gets beside it.
-    const NICENESS: libc::c_int = 5;
-    // SAFETY: the call involves no memory of this process. Linux takes 0 for the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
-        let error = io::Error::last_os_error();
-        tracing::debug!(%error, "a reader keeps its usual priority");
-    }
-}
-
-/// Elsewhere a niceness is that of the whole process.
-#[cfg(not(target_os = "linux"))]
-fn let_others_go_first() {}
 
 fn answer(views: &Views, read: Read) {
     match read {
