@@ -28,6 +28,19 @@ use tracing::{debug, warn};
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Pause after `accept` failed (typically: out of file descriptors), so that the loop does not spin.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// What a client may send on one call before it is read.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a client may send on one connection before it is read.
+///
+/// `h2` also derives from it how many small frames may wait to be read (half of it, at up to 256 bytes a frame), and
+/// ends a connection that has more. A client that renews or watches by the thousand fills the window of its stream
+/// with small frames while the server is busy; this is room for a dozen such streams.
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+/// The headers of a call: tokens and tracing baggage. etcd takes 16 MiB; this is ample, and bounds what waits.
+const HEADERS_BYTES_MAX: u32 = 1024 * 1024;
+/// Calls that a client has opened and abandoned before they were looked at; with more, `h2` ends the connection. One
+/// cancelled context may abandon hundreds at once.
+const ABANDONED_CALLS_MAX: usize = 1024;
 /// Connections waiting to be accepted; the kernel caps it at `net.core.somaxconn`.
 const ACCEPT_BACKLOG: i32 = 4096;
 
@@ -196,6 +209,10 @@ pub async fn serve<S, B>(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .max_pending_accept_reset_streams(ABANDONED_CALLS_MAX)
         .keep_alive_interval(options.server_ping_interval)
         .keep_alive_timeout(options.server_ping_timeout);
 

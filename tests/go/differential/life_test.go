@@ -202,6 +202,69 @@ func TestManyConnections_K15_K21(t *testing.T) {
 	})
 }
 
+// TestBursts_L04_V15 sends small messages faster than they are answered: renewals of one stream, then watches on
+// several streams of the same connection.
+func TestBursts_L04_V15(t *testing.T) {
+	both(t, func(ctx context.Context, side *harness.Side, _ *clientv3.Client, l *transcript) error {
+		const renewals, streams, watches = 20_000, 6, 5_000
+		conn := side.Conn
+		lease, err := pb.NewLeaseClient(conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 100})
+		if err != nil {
+			return err
+		}
+		alive, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
+		if err != nil {
+			return err
+		}
+		go func() {
+			for range renewals {
+				if alive.Send(&pb.LeaseKeepAliveRequest{ID: lease.ID}) != nil {
+					return
+				}
+			}
+		}()
+		for i := range renewals {
+			if resp, err := alive.Recv(); err != nil || resp.TTL != 100 {
+				return fmt.Errorf("renewal %d: %v %v", i, resp, err)
+			}
+		}
+		l.add("%d renewals", renewals)
+
+		var wg sync.WaitGroup
+		errs := make(chan error, streams)
+		for range streams {
+			wg.Go(func() {
+				stream, err := pb.NewWatchClient(conn).Watch(ctx)
+				if err != nil {
+					errs <- err
+					return
+				}
+				go func() {
+					create := &pb.WatchCreateRequest{Key: []byte("a")}
+					for range watches {
+						if stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}) != nil {
+							return
+						}
+					}
+				}()
+				for i := range watches {
+					if resp, err := stream.Recv(); err != nil || !resp.Created || resp.WatchId != int64(i) {
+						errs <- fmt.Errorf("watch %d: %v %v", i, resp, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		close(errs)
+		for err := range errs {
+			return err
+		}
+		l.add("%d watches", streams*watches)
+		return nil
+	})
+}
+
 // TestSlowRequests_G12 logs slow calls, without their values.
 func TestSlowRequests_G12(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"rusd/tests/harness"
@@ -231,6 +233,46 @@ func TestBadMessages_G10(t *testing.T) {
 		}
 		c.call(101, "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: []byte("a")})
 		return out + c.outcome(5*time.Second)
+	})
+}
+
+// TestLargeHeaders_G06 sends what tokens and tracing baggage may add up to.
+func TestLargeHeaders_G06(t *testing.T) {
+	t.Parallel()
+	onBoth(t, "headers of 200 KiB", func(addr string) string {
+		conn, err := harness.Dial(addr)
+		if err != nil {
+			return err.Error()
+		}
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		ctx = metadata.AppendToOutgoingContext(ctx, "baggage", strings.Repeat("a", 200<<10))
+		_, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("a")})
+		return fmt.Sprint(err)
+	})
+}
+
+// TestAbandonedCalls_G13 opens many calls, abandons them at once, and makes another.
+func TestAbandonedCalls_G13(t *testing.T) {
+	t.Parallel()
+	onBoth(t, "calls abandoned in one write", func(addr string) string {
+		c, err := dialRaw(addr)
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		var burst bytes.Buffer
+		c.framer = http2.NewFramer(&burst, c.Conn)
+		c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		const calls = 200
+		for i := range uint32(calls) {
+			c.call(2*i+1, "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: []byte("a")})
+			c.framer.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+		}
+		c.call(2*calls+1, "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: []byte("a")})
+		c.Write(burst.Bytes())
+		return c.outcome(5 * time.Second)
 	})
 }
 
