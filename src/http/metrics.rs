@@ -17,7 +17,7 @@ pub fn render() -> Response<Body> {
     let mut response = text(StatusCode::OK, body);
     response.headers_mut().insert(
         CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
     );
     response
 }

@@ -79,30 +79,37 @@ impl Http {
         let path = request.uri().path();
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let context = self.context.get().map(|context| &**context);
-        let answer = match path {
-            "/health" => health::health(context, &query).await,
-            "/metrics" => metrics::render(),
-            "/version" if self.surface == Surface::Client => version(context),
-            "/debug/vars" if self.surface == Surface::Client => metrics::vars(),
-            _ => match Probe::at(path) {
-                Some(probe) => health::probe(context, probe, &query).await,
-                None if is_gateway(path) && self.surface == Surface::Client => {
-                    return text(
-                        StatusCode::NOT_IMPLEMENTED,
-                        "the JSON gateway is not available in this version of rusd: use gRPC\n",
-                    );
-                }
-                None => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
-            },
-        };
-        if request.method() != Method::GET {
+        // The scrape handler of Prometheus takes every method; monitors ask with HEAD.
+        if request.method() != Method::GET && path != "/metrics" && self.serves(path) {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
             refusal
                 .headers_mut()
                 .insert(ALLOW, HeaderValue::from_static("GET"));
             return refusal;
         }
-        answer
+        match path {
+            "/health" => health::health(context, &query).await,
+            "/metrics" => metrics::render(),
+            "/version" if self.surface == Surface::Client => version(context),
+            "/debug/vars" if self.surface == Surface::Client => metrics::vars(),
+            _ => match Probe::at(path) {
+                Some(probe) => health::probe(context, probe, &query).await,
+                None if is_gateway(path) && self.surface == Surface::Client => text(
+                    StatusCode::NOT_IMPLEMENTED,
+                    "the JSON gateway is not available in this version of rusd: use gRPC\n",
+                ),
+                None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            },
+        }
+    }
+
+    /// Whether there is something at a path.
+    fn serves(&self, path: &str) -> bool {
+        match path {
+            "/health" | "/metrics" => true,
+            "/version" | "/debug/vars" => self.surface == Surface::Client,
+            _ => Probe::at(path).is_some(),
+        }
     }
 
     fn host_allowed<B>(&self, request: &Request<B>) -> bool {
