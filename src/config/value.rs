@@ -62,10 +62,14 @@ impl Kind {
             Kind::Text => Ok(Value::Text(text.to_owned())),
             Kind::List => Ok(Value::List(split_list(text))),
             Kind::Urls => text.parse().map(Value::Urls),
-            Kind::Choice(words) | Kind::Word(words) if words.contains(&text) => {
-                Ok(Value::Text(text.to_owned()))
-            }
             Kind::Choice(words) | Kind::Word(words) => {
+                // etcd reads levels of the log in any case; for the others it does no harm.
+                let any_case = matches!(self, Kind::Choice(_));
+                let is_meant =
+                    |word: &&str| *word == text || any_case && word.eq_ignore_ascii_case(text);
+                if let Some(word) = words.iter().copied().find(is_meant) {
+                    return Ok(Value::Text(word.to_owned()));
+                }
                 let shown: Vec<&str> = words
                     .iter()
                     .copied()

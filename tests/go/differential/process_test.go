@@ -153,6 +153,7 @@ func TestFlags(t *testing.T) {
 		{"5.2 an unknown compaction mode", with("--auto-compaction-mode=sometimes", "--auto-compaction-retention=5"), nil, "exit 1"},
 		{"5.2 a bad retention", with("--auto-compaction-mode=revision", "--auto-compaction-retention=often"), nil, "exit 1"},
 		{"5.4 console logs", with("--log-format=console", "--log-level=debug"), nil, "serves"},
+		{"5.4 a log level in capitals", with("--log-level=INFO"), nil, "serves"},
 		{"5.4 an unknown log level", with("--log-level=chatty"), nil, ""},
 		{"5.4 an unknown log format", with("--log-format=xml"), nil, "exit 1"},
 		{"5.5 intervals", with("--compaction-batch-limit=100", "--compaction-sleep-interval=1ms", "--compact-hash-check-time=2m", "--warning-apply-duration=200ms", "--corrupt-check-time=0s", "--downgrade-check-time=5s"), nil, "serves"},
