@@ -7,8 +7,8 @@ use crate::config::Allowed;
 use crate::rpc::Context;
 use bytes::Bytes;
 use health::{Probe, Query};
-use http::header::{ALLOW, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, LOCATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use std::sync::{Arc, OnceLock};
 
@@ -98,9 +98,36 @@ impl Http {
                     StatusCode::NOT_IMPLEMENTED,
                     "the JSON gateway is not available in this version of rusd: use gRPC\n",
                 ),
-                None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+                None => self
+                    .redirect(request.uri())
+                    .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n")),
             },
         }
+    }
+
+    /// Where a path with empty or dot segments leads, as Go's servers tell: a base URL with a slash at its end makes
+    /// `//health` of a probe.
+    fn redirect(&self, asked: &Uri) -> Option<Response<Body>> {
+        let mut segments = Vec::new();
+        for segment in asked.path().split('/') {
+            match segment {
+                "" | "." => {}
+                ".." => drop(segments.pop()),
+                segment => segments.push(segment),
+            }
+        }
+        let mut to = format!("/{}", segments.join("/"));
+        // The path of a handler with a slash behind it is another path.
+        if asked.path().ends_with('/') || !self.serves(&to) {
+            return None;
+        }
+        if let Some(query) = asked.query() {
+            to = format!("{to}?{query}");
+        }
+        let location = HeaderValue::try_from(to).ok()?;
+        let mut response = text(StatusCode::TEMPORARY_REDIRECT, "");
+        response.headers_mut().insert(LOCATION, location);
+        Some(response)
     }
 
     /// Whether there is something at a path.
