@@ -57,8 +57,8 @@ impl Past {
     }
 }
 
-/// A record that compaction removes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A record that compaction removes. They sort by revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Removed {
     pub revision: Revision,
     pub tombstone: bool,

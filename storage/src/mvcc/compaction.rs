@@ -1,12 +1,13 @@
 //! Compaction: logical at once, physical in paced steps.
 //!
 //! The compacted revision moves when the log says so, on every member alike: from then on nothing below it is
-//! readable. Removing what nobody can read any more is each member's own business. A step removes a bounded number of
-//! records, from the index and from the engine, in the same batch as whatever else is pending. The index knows, per
-//! subtree, from which compacted revision on there is something to remove, so a step goes straight there; what is left
-//! to do is always what the index still holds, which is why nothing needs to be remembered for a restart.
+//! readable. Removing what nobody can read any more is each member's own business. A step finds a bounded number of
+//! records in the index, or removes a bounded number from the engine ([`removal`](super::removal)), in the same batch as whatever
+//! else is pending. The index knows, per subtree, from which compacted revision on there is something to remove, so a
+//! step goes straight there. Nothing needs to be remembered for a restart: what the engine still has, the index has again.
 
 use super::meta;
+use super::removal::SWEPT_PER_REMOVED;
 use super::{CompactionHash, MvccStore};
 use crate::error::{StorageError, StorageResult};
 
@@ -68,7 +69,7 @@ impl MvccStore {
         self.compaction_hash.take()
     }
 
-    /// Removes up to `max_records` superseded records (at least one if there is any). What it removes goes into the
+    /// Removes up to `max_records` superseded records; none while it still looks for them. What it removes goes into the
     /// pending batch like any write.
     pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
         if self.compaction_pending().is_none() {
@@ -79,8 +80,15 @@ impl MvccStore {
         }
         // What nobody took must not hold up the removal.
         self.compaction_hash = None;
+        let max_records = max_records.max(1);
         let floor = self.shared.pins.raise(self.compacted);
-        let removed = self.index.compact(floor, max_records.max(1));
+        if self.removal.is_sweeping() {
+            let swept_max = max_records.saturating_mul(SWEPT_PER_REMOVED);
+            let found = self.index.compact(floor, swept_max);
+            self.removal
+                .collect(found, self.index.garbage_since() > floor);
+        }
+        let removed = self.removal.take(max_records);
         for record in &removed {
             let (key, length) = record.revision.engine_key(record.tombstone);
             self.logical_bytes = self
@@ -90,7 +98,8 @@ impl MvccStore {
             self.pending.delete(key[..length].to_vec());
         }
         let left_since = self.index.garbage_since();
-        let finished = floor == self.compacted && left_since > self.compacted;
+        let removed_all_found = self.removal.is_empty();
+        let finished = removed_all_found && floor == self.compacted && left_since > self.compacted;
         if finished {
             self.compact_finished = self.compacted;
             meta::put_compact_finished(&mut self.pending, self.compacted);
@@ -98,12 +107,55 @@ impl MvccStore {
         Ok(CompactStep {
             removed: removed.len(),
             finished,
-            blocked: !finished && left_since > floor,
+            blocked: !finished && removed_all_found && left_since > floor,
         })
     }
 
     /// The compacted revision whose superseded records are not all removed yet.
     pub fn compaction_pending(&self) -> Option<i64> {
         (self.compact_finished < self.compacted).then_some(self.compacted)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use rusd_proto::ids::LeaseId;
+
+    use crate::engine::{Memory, Op, Tree};
+    use crate::mvcc::{Applied, MvccOptions, MvccStore};
+
+    /// However the keys lie, engines are asked to remove neighbours: what a step removes comes after what the one before did.
+    #[test]
+    fn kv_c05_records_leave_the_engine_in_order_of_revision() {
+        const KEYS: usize = 50;
+        const REVISIONS: usize = 1000;
+        let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default()).unwrap();
+        for put in 0..REVISIONS {
+            let mut txn = store.begin();
+            txn.put(&[(put * 7 % KEYS) as u8], b"value", LeaseId::NONE);
+            txn.end();
+        }
+        store.seal(Applied { index: 1, term: 1 });
+        store.take_sealed().unwrap();
+        store.compact(store.current_revision()).unwrap();
+        let mut removed = Vec::new();
+        for index in 2.. {
+            let finished = store.compact_step(10).unwrap().finished;
+            store.seal(Applied { index, term: 1 });
+            let batch = store.take_sealed().unwrap().batch;
+            let deleted = batch.ops().iter().filter_map(|op| match op {
+                Op::Delete { key } if key.starts_with(&Tree::KvRev.key(b"")) => Some(key.clone()),
+                _ => None,
+            });
+            removed.extend(deleted);
+            if finished {
+                break;
+            }
+        }
+        assert_eq!(removed.len(), REVISIONS - KEYS);
+        assert!(removed.is_sorted());
     }
 }

@@ -31,6 +31,7 @@ mod history;
 mod meta;
 mod pins;
 mod read;
+mod removal;
 mod ring;
 mod shared;
 mod txn;
@@ -63,6 +64,7 @@ use crate::record::{Fields, Record};
 use crate::revision::Revision;
 use meta::Meta;
 use read::Reading;
+use removal::Removal;
 use shared::Shared;
 
 /// The revision of an empty store.
@@ -164,6 +166,8 @@ pub struct MvccStore {
     compact_finished: i64,
     /// The last compaction, until somebody takes it to hash it.
     compaction_hash: Option<CompactionHash>,
+    /// What compaction has still to remove from the engine.
+    removal: Removal,
     applied: Applied,
     logical_bytes: u64,
     records: u64,
@@ -220,6 +224,7 @@ impl MvccStore {
             compacted: opened.compacted,
             compact_finished: opened.meta.compact_finished.unwrap_or(NEVER_COMPACTED),
             compaction_hash: None,
+            removal: Removal::default(),
             applied: opened.meta.applied,
             logical_bytes: opened.logical_bytes,
             records: opened.records,
