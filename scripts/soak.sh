@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 args=()
 if [[ "${1:-}" == "--short" ]]; then
     shift
-    args=(-duration 40s)
+    args=(-duration 40s -compact-every 20s)
 fi
 if [[ -z "${RUSD_BIN:-}" ]]; then
     cargo build --release --locked

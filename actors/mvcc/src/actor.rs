@@ -3,6 +3,7 @@
 use crate::compaction_hasher::CompactionHasher;
 use crate::engine_writer::{EngineReplaced, EngineSetup, EngineWriter, Progress, Work};
 use crate::events::{event, previous};
+use crate::give_way::GiveWay;
 use crate::metrics;
 use actix::{Actor, ActorContext, Addr, Context, Handler};
 use arc_swap::ArcSwap;
@@ -37,7 +38,7 @@ const BATCH_BYTES: usize = 64 << 10;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Sealed bytes that the engine does not have yet: beyond this the state machine waits for the engine writer,
 /// which holds back the credits of Apply, and so in the end the clients.
-const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 /// What an entry takes in the log besides its data, about.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 /// Bytes of log that change nothing, after which the engine writer is told of them all the same.
@@ -124,6 +125,8 @@ pub struct Mvcc {
     lagging_through: Option<i64>,
     /// Compactions whose callers wait for the physical removal, with the revision each waits for.
     physical_compactions: Vec<Reply<ApplyResult>>,
+    /// Compaction's steps and the engine writer.
+    give_way: GiveWay,
     /// Since when something waits for the engine writer.
     unwritten_since: Option<Instant>,
     /// Bytes of the entries that the engine writer has not been told of.
@@ -185,6 +188,7 @@ impl Mvcc {
             live_leases,
             lagging_through: None,
             physical_compactions: Vec::new(),
+            give_way: GiveWay::default(),
             unwritten_since: None,
             untold_log_bytes: 0,
         });
@@ -553,11 +557,17 @@ impl Mvcc {
     }
 
     fn compact_step(&mut self, max_records: usize) {
-        let step = match self.machine.compact_step(max_records) {
+        let engine_is_behind = !self.connected().writer.has_room();
+        let step = if self.give_way.puts_off(engine_is_behind) {
+            Ok(Default::default())
+        } else {
+            self.machine.compact_step(max_records)
+        };
+        let step = match step {
             Ok(step) => step,
             Err(error) => fatal("removing compacted records", &error),
         };
-        // A step that waits for a reader, or for the compaction's hash, changes nothing.
+        // A step that waits for the engine, a reader, or the compaction's hash changes nothing.
         if step.removed > 0 || step.finished {
             self.machine.seal();
             self.machine.publish();

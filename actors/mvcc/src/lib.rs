@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod compaction_hasher;
 pub mod engine_writer;
 pub mod events;
+mod give_way;
 pub mod metrics;
 pub(crate) mod persister;
 mod priority;

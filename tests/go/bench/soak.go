@@ -18,6 +18,9 @@ import (
 // a slow fsync, and below the 7 s after which clients get errors.
 const maxStall = 5 * time.Second
 
+// keptRevisions is the history that compactions leave.
+const keptRevisions = 10_000
+
 // soak runs a mixed load for a long time, with watches, leases and
 // compactions beside, and fails on a stall, on any failed call, on a lost
 // event, or if the memory keeps growing.
@@ -27,6 +30,7 @@ func soak(args []string) error {
 	clients := fs.Int("clients", 1000, "clients")
 	keys := fs.Int("keys", 20_000, "keys")
 	engine := fs.String("engine", "sled", "storage engine")
+	compactEvery := fs.Duration("compact-every", 0, "between compactions beside the automatic ones, which come every five minutes; 0 for none")
 	maxRSS := fs.Int64("max-rss-mb", 2000, "resident memory that fails the run")
 	fs.Parse(args)
 
@@ -35,7 +39,7 @@ func soak(args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	flags := []string{"--quota-backend-bytes=8589934592", "--auto-compaction-mode=revision", "--auto-compaction-retention=10000"}
+	flags := []string{"--quota-backend-bytes=8589934592", "--auto-compaction-mode=revision", fmt.Sprintf("--auto-compaction-retention=%d", keptRevisions)}
 	if !harness.SelfCheck() {
 		flags = append(flags, "--storage-engine="+*engine)
 	}
@@ -58,7 +62,7 @@ func soak(args []string) error {
 	}()
 	shared := &progress{}
 	stopped := make(chan error, 1)
-	go func() { stopped <- observe(srv, shared, *maxRSS) }()
+	go func() { stopped <- observe(srv, shared, *maxRSS, *compactEvery) }()
 	l := load{addr: srv.Addr, clients: *clients, duration: *duration, make: func(client int) operation {
 		if client%50 == 0 {
 			// Leases that expire while the load runs.
@@ -92,15 +96,15 @@ func soak(args []string) error {
 }
 
 // observe prints a line now and then, and ends the load at a stall or when
-// memory passes its limit.
-func observe(srv *harness.Server, shared *progress, maxMB int64) error {
+// memory passes its limit. It compacts, if wanted.
+func observe(srv *harness.Server, shared *progress, maxMB int64, compactEvery time.Duration) error {
 	conn, err := harness.Dial(srv.Addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	begin, last, since := time.Now(), int64(0), time.Now()
-	next := begin.Add(10 * time.Second)
+	next, compacted := begin.Add(10*time.Second), begin
 	for !shared.stop.Load() {
 		time.Sleep(100 * time.Millisecond)
 		n := shared.completed.Load()
@@ -127,6 +131,16 @@ func observe(srv *harness.Server, shared *progress, maxMB int64) error {
 			return fmt.Errorf("status: %w", err)
 		}
 		fmt.Printf("%6v  %9d calls, memory %d MB, database %d MB, in use %d MB\n", time.Since(begin).Round(time.Second), n, now>>20, status.DbSize>>20, status.DbSizeInUse>>20)
+		if compactEvery > 0 && time.Since(compacted) >= compactEvery {
+			compacted = time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), maxStall)
+			_, err := pb.NewKVClient(conn).Compact(ctx, &pb.CompactionRequest{Revision: status.Header.Revision - keptRevisions})
+			cancel()
+			if err != nil {
+				shared.stop.Store(true)
+				return fmt.Errorf("compact: %w", err)
+			}
+		}
 		if now>>20 > maxMB {
 			shared.stop.Store(true)
 			return fmt.Errorf("%d MB of memory, more than %d", now>>20, maxMB)
