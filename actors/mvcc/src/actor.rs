@@ -39,6 +39,9 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Sealed bytes that the engine does not have yet: beyond this the state machine waits for the engine writer,
 /// which holds back the credits of Apply, and so in the end the clients.
 const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
+/// Sealed bytes that the engine does not have yet, beyond which compaction gives way to it. Less than this lies between
+/// any two batches of an engine that keeps up; of a compaction alone it is some twenty thousand records.
+const REMOVAL_UNWRITTEN_BYTES_MAX: usize = 512 << 10;
 /// What an entry takes in the log besides its data, about.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 /// Bytes of log that change nothing, after which the engine writer is told of them all the same.
@@ -557,7 +560,7 @@ impl Mvcc {
     }
 
     fn compact_step(&mut self, max_records: usize) {
-        let engine_is_behind = !self.connected().writer.has_room();
+        let engine_is_behind = self.machine.unwritten_bytes() > REMOVAL_UNWRITTEN_BYTES_MAX;
         let step = if self.give_way.puts_off(engine_is_behind) {
             Ok(Default::default())
         } else {
@@ -570,6 +573,9 @@ impl Mvcc {
         // A step that waits for the engine, a reader, or the compaction's hash changes nothing.
         if step.removed > 0 || step.finished {
             self.machine.seal();
+        }
+        if step.found > 0 || step.removed > 0 || step.finished {
+            // What was only found is published too: an old view would hold on to the index as it was.
             self.machine.publish();
             metrics::publish(&self.machine.views().peek());
             self.write_out();

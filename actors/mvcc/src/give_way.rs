@@ -2,7 +2,7 @@
 //!
 //! A removed record is a few bytes in a batch, yet costs the engine as much as a written one. Steps that went on while
 //! the engine is behind would pile up in one batch that takes it seconds, and so hold up everything else. So a step is
-//! put off while the engine writer has more than it can take. Not for ever: an engine that writes alone keep busy would
+//! put off while the engine has much still to write. Not for ever: an engine that writes alone keep busy would
 //! never get smaller.
 
 /// Steps put off, one after the other, before one is made all the same.

@@ -14,7 +14,9 @@ use crate::error::{StorageError, StorageResult};
 /// One paced step of physical compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactStep {
-    /// Records removed by this step.
+    /// Records found by this step, and taken out of the index.
+    pub found: usize,
+    /// Records removed by this step, from the engine.
     pub removed: usize,
     /// Nothing is left to remove for the compacted revision.
     pub finished: bool,
@@ -82,11 +84,13 @@ impl MvccStore {
         self.compaction_hash = None;
         let max_records = max_records.max(1);
         let floor = self.shared.pins.raise(self.compacted);
+        let mut found = 0;
         if self.removal.is_sweeping() {
             let swept_max = max_records.saturating_mul(SWEPT_PER_REMOVED);
-            let found = self.index.compact(floor, swept_max);
+            let records = self.index.compact(floor, swept_max);
+            found = records.len();
             self.removal
-                .collect(found, self.index.garbage_since() > floor);
+                .collect(records, self.index.garbage_since() > floor);
         }
         let removed = self.removal.take(max_records);
         for record in &removed {
@@ -105,6 +109,7 @@ impl MvccStore {
             meta::put_compact_finished(&mut self.pending, self.compacted);
         }
         Ok(CompactStep {
+            found,
             removed: removed.len(),
             finished,
             blocked: !finished && removed_all_found && left_since > floor,
