@@ -528,6 +528,17 @@ fn checkpoints(
         }
         return Ok(None);
     };
+    if let Some(checkpoint) = engines.checkpoint()
+        && checkpoint.index < log.truncated().index
+    {
+        warn!(
+            checkpoint = checkpoint.name(),
+            index = checkpoint.index,
+            log_begins_after = log.truncated().index,
+            "the log does not go on from the checkpoint any more; making another"
+        );
+        engines.remove_checkpoint()?;
+    }
     Ok(Some(CheckpointPolicy {
         interval,
         log_is_whole: log.truncated().index == 0,

@@ -30,7 +30,7 @@ pub use key_range::KeyRange;
 pub use mvcc::{
     Applied, Change, ChangeKind, CompactStep, CompactionHash, Estimate, HashKv, HistoryPage,
     MvccOptions, MvccStore, ReadAt, ReadGuard, ReadView, SealedBatch, Sizes, TxnEnd, Views,
-    WriteTxn,
+    WriteTxn, check_entry,
 };
 pub use record::Record;
 pub use revision::Revision;

@@ -258,3 +258,55 @@ fn a_file_where_the_directory_should_be_is_named() {
         "{error}"
     );
 }
+
+/// What would be deleted is all there is, though one line of text brings it back.
+#[test]
+fn a_lost_current_beside_data_asks_for_a_rebuild_and_removes_nothing() {
+    let base = tempfile::tempdir().unwrap();
+    let options = options(EngineKind::Redb);
+    let current = base.path().join("CURRENT");
+    // As a first start leaves it that ends before it names the engine.
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    dir.engine().close().unwrap();
+    drop(dir);
+    fs::remove_file(&current).unwrap();
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    dir.engine().write(&batch("live")).unwrap();
+    dir.engine().close().unwrap();
+    drop(dir);
+
+    let named = fs::read(&current).unwrap();
+    fs::remove_file(&current).unwrap();
+    for _ in 0..2 {
+        let error = EngineDir::open(base.path(), &options).err().unwrap();
+        assert!(error.is_rebuild(), "{error}");
+    }
+    fs::write(&current, named).unwrap();
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    assert_eq!(value(&dir).as_deref(), Some("live"));
+}
+
+#[test]
+fn a_checkpoint_file_that_makes_no_sense_costs_no_checkpoint() {
+    let base = tempfile::tempdir().unwrap();
+    let options = options(EngineKind::Redb);
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    let filling = dir.begin_checkpoint().unwrap();
+    filling.engine().write(&batch("copy")).unwrap();
+    let made = dir.complete_checkpoint(filling, 5, 1).unwrap();
+    dir.engine().close().unwrap();
+    drop(dir);
+    let file = base.path().join("CHECKPOINT");
+    let named = fs::read(&file).unwrap();
+    fs::write(&file, "checkpoint-").unwrap();
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    assert_eq!(dir.checkpoint(), None);
+    dir.engine().close().unwrap();
+    drop(dir);
+    fs::write(&file, named).unwrap();
+    let dir = EngineDir::open(base.path(), &options).unwrap();
+    assert_eq!(
+        dir.checkpoint().map(|found| found.name()),
+        Some(made.name())
+    );
+}

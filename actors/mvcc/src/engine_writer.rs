@@ -10,7 +10,7 @@
 use crate::checkpoint::{CheckpointPolicy, Due, Schedule};
 use crate::metrics::DEFRAG_INFLIGHT;
 use crate::persister::Persister;
-use crate::rewrite::{Copy, CopyError};
+use crate::rewrite::{Copy, CopyError, Damage};
 use prometheus::{Histogram, HistogramOpts, exponential_buckets, register_histogram};
 use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
@@ -335,7 +335,7 @@ impl Writer {
             Ok(target) => {
                 tracing::info!("starting defragmentation");
                 DEFRAG_INFLIGHT.set(1);
-                let copy = Copy::begin(self.engine.clone(), target);
+                let copy = Copy::begin(self.engine.clone(), target, Damage::Copied);
                 self.begin(copy, Purpose::Defragment(replies));
             }
             Err(error) => {
@@ -368,7 +368,7 @@ impl Writer {
             Due::Make if self.copying.is_none() => match self.engines.begin_checkpoint() {
                 Ok(target) => {
                     tracing::info!("starting a checkpoint");
-                    let copy = Copy::begin(self.engine.clone(), target);
+                    let copy = Copy::begin(self.engine.clone(), target, Damage::Refused);
                     self.begin(copy, Purpose::Checkpoint);
                 }
                 Err(error) => {
@@ -403,6 +403,7 @@ impl Writer {
             CopyError::Live(error) if error.is_rebuild() => {
                 fatal("reading the engine to copy it", &error)
             }
+            CopyError::Damaged(error) => fatal("looking through the engine to copy it", &error),
             error => self.give_up(copying, &error),
         }
     }

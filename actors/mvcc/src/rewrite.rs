@@ -14,6 +14,7 @@
 
 use bytes::Bytes;
 use rusd_storage::engine::{Direction, Engine, EngineError, Op, Rewrite, WriteBatch};
+use rusd_storage::{StorageError, check_entry};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use thiserror::Error;
@@ -31,15 +32,28 @@ pub enum CopyError {
     /// The one that is copied.
     #[error("cannot read what is to be copied: {0}")]
     Live(EngineError),
+    /// What it holds makes no sense.
+    #[error("what is to be copied is damaged: {0}")]
+    Damaged(StorageError),
     /// The copy: the live engine is as it was.
     #[error("cannot write the copy: {0}")]
     Copy(EngineError),
+}
+
+/// What becomes of damage that only reading shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// It is copied with the rest.
+    Copied,
+    /// It ends the copy: a checkpoint takes the place of one that may still be whole.
+    Refused,
 }
 
 /// A copy under way.
 pub struct Copy {
     live: Arc<dyn Engine>,
     target: Rewrite,
+    damage: Damage,
     /// Everything below is in the new engine.
     cursor: Vec<u8>,
     pages: u64,
@@ -47,10 +61,11 @@ pub struct Copy {
 
 impl Copy {
     /// Begins to copy the live engine into an empty one beside it.
-    pub fn begin(live: Arc<dyn Engine>, target: Rewrite) -> Self {
+    pub fn begin(live: Arc<dyn Engine>, target: Rewrite, damage: Damage) -> Self {
         Self {
             live,
             target,
+            damage,
             cursor: Vec::new(),
             pages: 0,
         }
@@ -61,8 +76,15 @@ impl Copy {
         self.target.check_room().map_err(CopyError::Copy)?;
         let mut page = Vec::new();
         let mut bytes = 0;
+        let mut checked = Ok(());
         self.live
             .scan(&self.cursor, END, Direction::Forward, &mut |key, value| {
+                if self.damage == Damage::Refused {
+                    checked = check_entry(key, value);
+                    if checked.is_err() {
+                        return ControlFlow::Break(());
+                    }
+                }
                 bytes += key.len() + value.len();
                 page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
                 if bytes < PAGE_BYTES {
@@ -72,6 +94,7 @@ impl Copy {
                 }
             })
             .map_err(CopyError::Live)?;
+        checked.map_err(CopyError::Damaged)?;
         let finished = bytes < PAGE_BYTES;
         if let Some((last, _)) = page.last() {
             self.cursor = last.to_vec();
@@ -150,7 +173,11 @@ mod tests {
             batch.put(key(n), value.clone());
         }
         live.write(&batch).unwrap();
-        let mut copy = Copy::begin(live.clone(), engines.begin_rewrite().unwrap());
+        let mut copy = Copy::begin(
+            live.clone(),
+            engines.begin_rewrite().unwrap(),
+            Damage::Copied,
+        );
         let mut steps = 0;
         loop {
             let finished = copy.step().unwrap();
@@ -175,6 +202,27 @@ mod tests {
         drop(engines);
         let again = EngineDir::open(base.path(), &EngineOptions::new(kind)).unwrap();
         assert_eq!(content(&*again.engine()), expected);
+    }
+
+    #[test]
+    fn p7_a_checkpoint_is_not_made_of_what_no_store_opens_with() {
+        let base = tempfile::tempdir().unwrap();
+        let engines = EngineDir::open(base.path(), &EngineOptions::new(EngineKind::Redb)).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(Tree::Meta.key(b"any"), vec![7]);
+        batch.put(key(1), vec![7; 30]);
+        engines.engine().write(&batch).unwrap();
+        for (damage, refused) in [(Damage::Copied, false), (Damage::Refused, true)] {
+            let target = engines.begin_checkpoint().unwrap();
+            let mut copy = Copy::begin(engines.engine(), target, damage);
+            let step = copy.step();
+            assert_eq!(
+                matches!(step, Err(CopyError::Damaged(_))),
+                refused,
+                "{step:?}"
+            );
+            copy.into_target().abandon().unwrap();
+        }
     }
 
     #[test]

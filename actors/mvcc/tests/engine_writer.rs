@@ -107,7 +107,7 @@ impl World {
 }
 
 fn own_key(index: u64) -> Vec<u8> {
-    Tree::KvRev.key(&index.to_be_bytes())
+    Tree::Lease.key(&index.to_be_bytes())
 }
 
 /// The checkpoint of a directory has the entries through its index and none beyond.

@@ -384,6 +384,49 @@ struct Opened {
     records: u64,
 }
 
+/// A record as the engine has it.
+struct StoredRecord {
+    revision: Revision,
+    fields: Fields,
+    /// The revision that created the key, and its version, unless this is a tombstone.
+    alive: Option<(i64, i64)>,
+}
+
+impl StoredRecord {
+    fn read(key: &[u8], value: &[u8]) -> StorageResult<Self> {
+        let (revision, tombstone) =
+            Revision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
+        let fields = Fields::read(value)?;
+        let alive = (!tombstone).then_some((fields.create, fields.version));
+        let impossible = |(create, version)| {
+            fields.modified != revision.main
+                || create > revision.main
+                || !(1..=COUNT_MAX).contains(&version)
+        };
+        if alive.is_some_and(impossible) {
+            return Err(StorageError::Damaged(format!(
+                "the record of revision {revision} is of another revision"
+            )));
+        }
+        Ok(Self {
+            revision,
+            fields,
+            alive,
+        })
+    }
+}
+
+/// Whether an entry of the engine can be what a store has written, as far as that shows in it alone:
+/// [`Damaged`](StorageError::Damaged) if not, and then no store opens with it.
+pub fn check_entry(key: &[u8], value: &[u8]) -> StorageResult<()> {
+    match key.split_first() {
+        Some((&prefix, _)) if prefix == Tree::KvRev.prefix() => {
+            StoredRecord::read(key, value).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Opened {
     fn read(engine: &dyn Engine, options: &MvccOptions) -> StorageResult<Self> {
         let meta = Meta::read(engine)?;
@@ -435,24 +478,15 @@ impl Opened {
     }
 
     fn add(&mut self, key: &[u8], value: &[u8]) -> StorageResult<()> {
-        let (revision, tombstone) =
-            Revision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
+        let StoredRecord {
+            revision,
+            fields,
+            alive,
+        } = StoredRecord::read(key, value)?;
         if self.meta.format.is_none() || revision.main > self.revision {
             return Err(StorageError::Damaged(format!(
                 "the record of revision {revision} lies beyond the applied revision {}",
                 self.meta.revision
-            )));
-        }
-        let fields = Fields::read(value)?;
-        let alive = (!tombstone).then_some((fields.create, fields.version));
-        let impossible = |(create, version)| {
-            fields.modified != revision.main
-                || create > revision.main
-                || !(1..=COUNT_MAX).contains(&version)
-        };
-        if alive.is_some_and(impossible) {
-            return Err(StorageError::Damaged(format!(
-                "the record of revision {revision} is of another revision"
             )));
         }
         self.index

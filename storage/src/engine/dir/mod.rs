@@ -12,7 +12,8 @@
 //! A directory is complete before `CURRENT` or `CHECKPOINT` names it: created,
 //! filled, persisted, then the file is replaced atomically. Directories that
 //! neither names are leftovers of a crash and are removed by the next open that
-//! succeeds; what was moved aside is never deleted.
+//! succeeds, unless it cannot tell which of them would be named; what was moved
+//! aside is never deleted.
 //!
 //! Defragmentation, installing a snapshot and changing to another engine are
 //! all the same: [`EngineDir::begin_rewrite`], fill, [`EngineDir::switch`]. A
@@ -28,13 +29,14 @@ mod tests;
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use self::name::{Listed, Name, Role, list, number_after};
-use super::{Engine, EngineError, EngineKind, EngineOptions, files};
+use super::{Direction, Engine, EngineError, EngineKind, EngineOptions, Tree, files, format};
 
 pub use self::checkpoint::Checkpoint;
 pub use self::replacement::Replacement;
@@ -149,20 +151,52 @@ fn read_current(base: &Path) -> Result<Option<Name>, EngineError> {
         .ok_or_else(|| EngineError::rebuild("engine directory", &path, reason()))
 }
 
-/// Removes the directories that nothing names.
+/// Whether any engine has something in it. One that was about to be named for the first time has not.
+fn holds_data(
+    base: &Path,
+    listed: &[Listed],
+    options: &EngineOptions,
+) -> Result<bool, EngineError> {
+    for found in listed
+        .iter()
+        .filter(|found| found.name.role == Role::Engine)
+    {
+        let dir = base.join(&found.text);
+        let options = EngineOptions {
+            kind: found.name.kind,
+            ..options.clone()
+        };
+        if !format::check(&dir, options.kind)? {
+            continue;
+        }
+        let engine = match super::open_existing(&dir, &options) {
+            Err(error) if error.is_rebuild() => return Ok(true),
+            engine => engine?,
+        };
+        let mut empty = true;
+        for tree in Tree::ALL {
+            let (start, end) = tree.range();
+            engine.scan(&start, &end, Direction::Forward, &mut |_, _| {
+                empty = false;
+                ControlFlow::Break(())
+            })?;
+        }
+        engine.close()?;
+        if !empty {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes the directories that are not in use.
 fn clean(
     base: &Path,
     listed: &[Listed],
-    live: &Name,
-    checkpoint: Option<&Checkpoint>,
+    in_use: &dyn Fn(&Name) -> bool,
 ) -> Result<(), EngineError> {
     for found in listed {
-        let in_use = match found.name.role {
-            Role::Engine => &found.name == live,
-            Role::Checkpoint => checkpoint.is_some_and(|kept| kept.name == found.name),
-            Role::Damaged => true,
-        };
-        if !in_use {
+        if !in_use(&found.name) {
             tracing::info!(
                 directory = found.text,
                 "removing an engine that is not in use"
@@ -201,6 +235,10 @@ impl EngineDir {
                 let reason = format!("{CURRENT} is missing though there is a checkpoint");
                 return Err(EngineError::rebuild(options.kind.name(), base, reason));
             }
+            None if holds_data(base, &listed, options)? => {
+                let reason = format!("{CURRENT} is missing though there is an engine with data");
+                return Err(EngineError::rebuild(options.kind.name(), base, reason));
+            }
             None => {
                 number = number_after(base, number)?;
                 let name = Name {
@@ -214,14 +252,22 @@ impl EngineDir {
                 (name, engine)
             }
         };
-        let checkpoint = match checkpoint::read(base) {
+        let (checkpoint, unusable) = match checkpoint::read(base) {
             Err(error) if error.is_rebuild() => {
                 tracing::warn!(%error, "the checkpoint cannot be used; another one is made when it is due");
-                None
+                (None, true)
             }
-            checkpoint => checkpoint?,
+            checkpoint => (checkpoint?, false),
         };
-        clean(base, &listed, &name, checkpoint.as_ref())?;
+        let in_use = |found: &Name| match found.role {
+            Role::Engine => *found == name,
+            // As long as nobody can tell which it is, it may be any of them.
+            Role::Checkpoint => {
+                unusable || checkpoint.as_ref().is_some_and(|kept| kept.name == *found)
+            }
+            Role::Damaged => true,
+        };
+        clean(base, &listed, &in_use)?;
         Ok(Self {
             base: base.to_owned(),
             options: options.clone(),
