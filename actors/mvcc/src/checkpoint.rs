@@ -17,8 +17,8 @@
 //! * When there is none, and the log has no beginning: at once.
 //!
 //! One that fails (a full disk) is tried again after [`RETRY_PAUSE`], and the old one stays. But a disk that is too
-//! full for a checkpoint must not be filled by the log that is kept for the old one: beyond twice the bounds above the
-//! old one is given up, with a warning, and the log is truncated as if none were kept.
+//! full for a checkpoint must not be filled by the log that is kept for the old one: beyond twice the bounds above, if the
+//! last attempt has failed, the old one is given up, with a warning, and the log is truncated as if none were kept.
 //!
 //! # What it costs
 //!
@@ -82,7 +82,7 @@ pub struct Schedule {
     kept_bytes: u64,
     /// When the newest one was made.
     made: Instant,
-    /// When a failed one may be tried again.
+    /// When a failed one may be tried again; None if the last one did not fail.
     not_before: Option<Instant>,
 }
 
@@ -121,7 +121,8 @@ impl Schedule {
         let entries = applied.0.saturating_sub(kept_beyond.0);
         let bytes_max = (sizes.logical_bytes / 2).max(KEPT_BYTES_MIN);
         let entries_max = (sizes.records / 2).max(KEPT_ENTRIES_MIN);
-        if self.kept_bytes > 2 * bytes_max || entries > 2 * entries_max {
+        let overgrown = self.kept_bytes > 2 * bytes_max || entries > 2 * entries_max;
+        if overgrown && self.not_before.is_some() {
             return Due::GiveUp;
         }
         let grown = self.kept_bytes > bytes_max || entries > entries_max;
@@ -262,6 +263,12 @@ mod tests {
             let due = |entries| schedule.due(now, Index(100 + entries), &sizes(0, records));
             assert_eq!(due(entries_max), Due::Nothing);
             assert_eq!(due(entries_max + 1), Due::Make);
+            // Not before one has failed: the log may grow that fast, or the store shrink.
+            assert_eq!(due(2 * entries_max + 1), Due::Make);
+            let mut failed = schedule;
+            failed.failed(now);
+            let due = |entries| failed.due(now, Index(100 + entries), &sizes(0, records));
+            assert_eq!(due(2 * entries_max), Due::Nothing);
             assert_eq!(due(2 * entries_max + 1), Due::GiveUp);
         }
     }

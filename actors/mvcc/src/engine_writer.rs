@@ -364,7 +364,7 @@ impl Writer {
         let now = Instant::now();
         let applied = Index(self.progress.applied.index);
         match schedule.due(now, applied, &self.progress.sizes) {
-            Due::GiveUp => self.give_up_the_checkpoint(),
+            Due::GiveUp if self.copying.is_none() => self.give_up_the_checkpoint(),
             Due::Make if self.copying.is_none() => match self.engines.begin_checkpoint() {
                 Ok(target) => {
                     tracing::info!("starting a checkpoint");
@@ -376,7 +376,7 @@ impl Writer {
                     tracing::warn!(%error, "cannot begin a checkpoint; trying again later");
                 }
             },
-            Due::Make | Due::Nothing => {}
+            Due::GiveUp | Due::Make | Due::Nothing => {}
         }
     }
 
@@ -385,7 +385,7 @@ impl Writer {
         tracing::warn!(
             applied = self.progress.applied.index,
             "the log kept for the checkpoint has outgrown its bounds, and no new checkpoint could be made: giving the old \
-             one up. Until the next one succeeds, damage to the storage engine means restoring a snapshot. Is the disk full?"
+             one up. Until the next one succeeds, only a backup helps against damage to the storage engine. Is the disk full?"
         );
         if let Err(error) = self.engines.remove_checkpoint() {
             tracing::warn!(%error, "cannot remove the checkpoint");
@@ -447,9 +447,11 @@ impl Writer {
         match copying.copy.step() {
             Ok(false) => {
                 let ended = Instant::now();
-                if matches!(copying.purpose, Purpose::Checkpoint) {
-                    copying.next_page = ended + (ended - began);
-                }
+                // Batches that wait get their turn between any two pages.
+                copying.next_page = match copying.purpose {
+                    Purpose::Defragment(_) => ended,
+                    Purpose::Checkpoint => ended + (ended - began),
+                };
                 self.copying = Some(copying);
             }
             Ok(true) => self.copied(copying),

@@ -181,18 +181,19 @@ fn a_grown_log_makes_one_and_an_overgrown_log_gives_it_up() {
     world.write(10, 130 << 20);
     assert_eq!(world.wait_for(is_made).checkpoint, Some(Index(2)));
 
-    // More than a disk should hold for the old one, all at once.
+    // However much the log has grown: first there is an attempt.
     world.write(10, 300 << 20);
-    assert_eq!(
-        world
-            .wait_for(|checkpoint| checkpoint != Some(Index(2)))
-            .applied,
-        Index(3)
-    );
-    // The next one is made at once.
-    world.wait_for(|checkpoint| checkpoint == Some(Index(3)));
+    let said = world.wait_for(|checkpoint| checkpoint != Some(Index(2)));
+    assert_eq!(said.checkpoint, Some(Index(3)));
+
+    // It fails, and the log is more than a disk should hold for the old one.
+    let blocked = base.path().join("CHECKPOINT.tmp");
+    fs::create_dir(&blocked).unwrap();
+    world.write(10, 300 << 20);
+    let said = world.wait_for(|checkpoint| checkpoint != Some(Index(3)));
+    assert_eq!((said.applied, said.checkpoint), (Index(4), None));
     world.stop();
-    assert_eq!(assert_exact(base.path()), 3);
+    assert_eq!(EngineDir::checkpoint_of(base.path()).unwrap(), None);
 }
 
 #[test]
@@ -227,6 +228,36 @@ fn one_that_cannot_be_written_leaves_the_one_before_and_is_tried_again() {
         name.to_string_lossy().starts_with("checkpoint-")
     });
     assert_eq!(copies.count(), 1, "unfinished copies are left");
+}
+
+#[test]
+fn m_03_batches_are_written_between_the_pages_of_a_defragmentation() {
+    let base = tempfile::tempdir().unwrap();
+    let mut world = World::start(base.path(), HOUR);
+    const PAGES: u64 = 32;
+    for _ in 0..PAGES {
+        world.write(1 << 20, 0);
+    }
+    let (reply, done) = Reply::channel();
+    world.writer.send(Work::Rewrite { reply });
+    // At first batches come before any page. What counts is those that find their way between the pages after that.
+    let started = Instant::now();
+    let mut between = 0;
+    let EngineReplaced { engine, retired } = loop {
+        world.write(10, 0);
+        if let Some(replaced) = world.replaced.wait(Duration::ZERO) {
+            break replaced;
+        }
+        between += u64::from(started.elapsed() > Duration::from_millis(200));
+    };
+    assert!(
+        between > PAGES / 2,
+        "only {between} batches were written meanwhile"
+    );
+    assert_eq!(done.wait().unwrap(), Ok(()));
+    assert!(engine.get(&own_key(PAGES)).unwrap().is_some());
+    world.writer.send(Work::Retire { retired });
+    world.stop();
 }
 
 #[test]
