@@ -443,6 +443,11 @@ impl StateMachine {
         self.store.unwritten_bytes()
     }
 
+    /// Whether the next [`compact_step`](Self::compact_step) costs the engine nothing.
+    pub fn compaction_only_looks(&self) -> bool {
+        self.store.compaction_only_looks()
+    }
+
     /// Removes up to about `max_records` superseded records. Not replicated: it changes nothing readable.
     pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
         self.store.compact_step(max_records)

@@ -561,7 +561,8 @@ impl Mvcc {
 
     fn compact_step(&mut self, max_records: usize) {
         let engine_is_behind = self.machine.unwritten_bytes() > REMOVAL_UNWRITTEN_BYTES_MAX;
-        let step = if self.give_way.puts_off(engine_is_behind) {
+        let in_the_way = engine_is_behind && !self.machine.compaction_only_looks();
+        let step = if self.give_way.puts_off(in_the_way) {
             Ok(Default::default())
         } else {
             self.machine.compact_step(max_records)

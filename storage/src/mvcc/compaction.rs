@@ -71,6 +71,11 @@ impl MvccStore {
         self.compaction_hash.take()
     }
 
+    /// Whether the next [`compact_step`](Self::compact_step) only looks for records, which costs the engine nothing.
+    pub fn compaction_only_looks(&self) -> bool {
+        self.removal.is_sweeping()
+    }
+
     /// Removes up to `max_records` superseded records; none while it still looks for them. What it removes goes into the
     /// pending batch like any write.
     pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
