@@ -66,8 +66,8 @@ pub enum NodeError {
     /// There is a store, but no log.
     #[error(
         "the storage in {} holds data, but the log in {} is empty: acknowledged writes are lost, so this member refuses \
-         to start. Does --wal-dir name the right directory? Put the log that belongs to the storage back, or start from a \
-         snapshot (`rusdutl snapshot restore`) in an empty data directory",
+         to start. Does --wal-dir name the right directory? Put the log that belongs to the storage back, or a backup of \
+         the whole data directory",
         store.display(), log.display()
     )]
     LostLog {
@@ -487,7 +487,7 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<(Log, Identity), Node
         return Ok((log, identity));
     }
     // The log is set up before the storage: this one was, and is gone. A damaged storage must not be rebuilt from nothing.
-    if !matches!(EngineDir::kind(&data_dir.store), Ok(None)) {
+    if !matches!(EngineDir::holds_anything(&data_dir.store), Ok(false)) {
         return Err(NodeError::LostLog {
             store: data_dir.store.clone(),
             log: data_dir.log.clone(),

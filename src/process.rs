@@ -7,11 +7,18 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
+static STORAGE_IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// From here on only new, empty engines are opened, which no damage makes panic: every panic ends the process.
+pub fn storage_is_open() {
+    STORAGE_IS_OPEN.store(true, Ordering::Release);
+}
+
 /// A panic anywhere ends the process: half a server is worse than none, and restart recovers from disk.
 ///
 /// What was foreseen ([`Fatal`]: a full disk, say) is one line in the log and exit code 1; a bug shows its backtrace and
 /// aborts. The one exception is the storage engine's own open, which may panic on a damaged directory and is caught
-/// there (`rusd_storage::engine::opening`).
+/// there (`rusd_storage::engine::opening`); [`storage_is_open`] ends it.
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -27,7 +34,7 @@ pub fn install_panic_hook() {
                 crate::logging::flush();
                 std::process::exit(1);
             }
-            if rusd_storage::engine::opening() {
+            if rusd_storage::engine::opening() && !STORAGE_IS_OPEN.load(Ordering::Acquire) {
                 return;
             }
             only_the_first_passes();

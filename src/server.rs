@@ -164,6 +164,7 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
     }
 
     let mut node = Node::start(config, &data_dir)?;
+    process::storage_is_open();
     node.joined().await?;
     let http = Http::new(joined.clone(), Surface::Client, origins);
     let grpc = Arc::new(node.grpc());

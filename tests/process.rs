@@ -198,6 +198,9 @@ async fn a_lost_log_is_refused_because_acknowledged_writes_are_lost() {
     let engine = directory.path().join("store/engine-000001-sled/db");
     fs::write(engine, "garbage").unwrap();
     is_refused();
+    // Nor when nothing says which engine it was.
+    fs::remove_file(directory.path().join("store/CURRENT")).unwrap();
+    is_refused();
 }
 
 #[test]

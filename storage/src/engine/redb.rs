@@ -21,8 +21,8 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redb::{
-    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, StorageError, Table,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, Table, TableDefinition,
+    WriteTransaction,
 };
 
 use super::opening::caught;
@@ -62,6 +62,9 @@ struct Writer {
 
 fn error(dir: &Path, action: &str, failed: redb::Error) -> EngineError {
     match failed {
+        redb::Error::Io(failed) if is_damage(&failed) => {
+            EngineError::rebuild(NAME, dir, format!("{action}: {failed}"))
+        }
         redb::Error::Io(failed) => EngineError::io(NAME, dir, action, &failed),
         failed @ redb::Error::Corrupted(_) => {
             EngineError::rebuild(NAME, dir, format!("{action}: {failed}"))
@@ -71,18 +74,18 @@ fn error(dir: &Path, action: &str, failed: redb::Error) -> EngineError {
     }
 }
 
+/// Whether the disk has answered, with what redb has not written.
+fn is_damage(failed: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(failed.kind(), InvalidData | UnexpectedEof)
+}
+
 /// What a failure to open means.
 fn open_error(dir: &Path, failed: DatabaseError) -> EngineError {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match failed {
         DatabaseError::DatabaseAlreadyOpen => {
             let reason = "another process has it open; stop that one first";
             EngineError::fatal(NAME, dir, reason)
-        }
-        DatabaseError::Storage(StorageError::Io(failed))
-            if matches!(failed.kind(), InvalidData | UnexpectedEof) =>
-        {
-            EngineError::rebuild(NAME, dir, format!("open: {failed}"))
         }
         failed @ DatabaseError::RepairAborted => EngineError::rebuild(NAME, dir, failed),
         failed => error(dir, "open", failed.into()),

@@ -277,9 +277,15 @@ impl EngineDir {
         })
     }
 
-    /// The kind of the live engine of `base`; `None` if there is none yet.
-    pub fn kind(base: &Path) -> Result<Option<EngineKind>, EngineError> {
-        Ok(read_current(base)?.map(|name| name.kind))
+    /// Whether there is, or was, anything in `base`: an engine, a checkpoint, or
+    /// a file that names one. What was moved aside does not count.
+    pub fn holds_anything(base: &Path) -> Result<bool, EngineError> {
+        if !base.is_dir() {
+            return Ok(false);
+        }
+        let named = base.join(CURRENT).exists() || checkpoint::is_named(base);
+        let is_live = |found: &Listed| found.name.role != Role::Damaged;
+        Ok(named || list(base)?.iter().any(is_live))
     }
 
     /// The live engine.
