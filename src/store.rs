@@ -35,9 +35,8 @@ pub enum StoreError {
     State(#[from] StateError),
     /// It is damaged, and nothing takes its place.
     #[error(
-        "the storage in {} is damaged ({damage}), and it cannot be rebuilt: {reason}. Restore a snapshot into an empty data \
-         directory (`rusdutl snapshot restore`), or put back a copy of the whole data directory. Nothing was changed or \
-         deleted",
+        "the storage in {} is damaged ({damage}), and it cannot be rebuilt: {reason}. Put a backup of the whole data \
+         directory in its place. Nothing was changed or deleted",
         path.display()
     )]
     Lost {
@@ -327,7 +326,11 @@ mod tests {
             let base = damaged(with_checkpoint);
             for _ in 0..2 {
                 let refusal = opened(base.path(), begins_after, ends_at, term).unwrap_err();
-                for part in [reason, "engine-000001-redb", "rusdutl snapshot restore"] {
+                for part in [
+                    reason,
+                    "engine-000001-redb",
+                    "backup of the whole data directory",
+                ] {
                     assert!(refusal.contains(part), "{part}: {refusal}");
                 }
             }

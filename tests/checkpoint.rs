@@ -261,7 +261,7 @@ async fn without_checkpoints_a_damaged_engine_is_refused_and_left_as_it_is() {
             let (code, log) = refused(data_dir, &options);
             assert_eq!(code, Some(1), "{log}");
             for part in [
-                "rusdutl snapshot restore",
+                "backup of the whole data directory",
                 "is damaged",
                 "there is no checkpoint",
                 &broken.display().to_string(),
@@ -291,7 +291,7 @@ async fn a_checkpoint_that_is_damaged_too_is_refused_as_often_as_it_is_tried() {
     for _ in 0..2 {
         let (code, log) = refused(data_dir, &options);
         assert_eq!(code, Some(1), "{log}");
-        assert!(log.contains("rusdutl snapshot restore"), "{log}");
+        assert!(log.contains("backup of the whole data directory"), "{log}");
         let name = checkpoint.file_name().unwrap().to_str().unwrap();
         assert!(log.contains(name), "{log}");
         let mut left: Vec<_> = fs::read_dir(store(data_dir))

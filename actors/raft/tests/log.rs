@@ -203,7 +203,7 @@ fn damage_in_the_middle_is_refused_with_path_and_remedy() {
         );
         let text = error.to_string();
         assert!(
-            text.contains(name) && text.contains("rusdutl snapshot restore"),
+            text.contains(name) && text.contains("backup of the whole data directory"),
             "{text}"
         );
         assert_eq!(

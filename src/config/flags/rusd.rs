@@ -47,7 +47,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "Longest time between two checkpoints: copies of the data from which, with the log kept from there on, damaged \
          storage is rebuilt at the next start. Takes the space of the data once more, twice while the next one is made, \
          and that of the log: up to 128 MiB or half the size of the data, at most twice that. 0: none, and damage means \
-         restoring a snapshot.",
+         restoring a backup.",
     ),
     flag(
         "raft-inline-append",

@@ -36,7 +36,7 @@ pub enum StartError {
     #[error(
         "the store has applied entry {applied} of the log, but the log ends at entry {last}: acknowledged writes are \
          lost, so this member refuses to start. Was its directory replaced or restored from an older copy? Put the log \
-         that belongs to the store back, or start from a snapshot (`rusdutl snapshot restore`) in an empty data directory"
+         that belongs to the store back, or a backup of the whole data directory"
     )]
     LostEntries {
         /// What the engine has applied.
@@ -47,8 +47,8 @@ pub enum StartError {
     /// The log no longer has what the engine has yet to apply.
     #[error(
         "the store has applied entry {applied} of the log, but the log begins only after entry {truncated}: the store is \
-         older than the log, so this member refuses to start. Put the store that belongs to the log back, or start from a \
-         snapshot (`rusdutl snapshot restore`) in an empty data directory"
+         older than the log, so this member refuses to start. Put the store that belongs to the log back, or a backup of \
+         the whole data directory"
     )]
     StoreTooOld {
         /// What the engine has applied.

@@ -29,8 +29,7 @@ pub enum LogError {
     /// A file does not hold what was written to it.
     #[error(
         "the log file {} is damaged: {reason}. Acknowledged writes may be lost, so this member refuses to start. \
-         The file is left as it is: keep a copy of the data directory, then start again from a snapshot \
-         (`rusdutl snapshot restore`) in an empty data directory",
+         The file is left as it is: keep a copy of it, and put a backup of the whole data directory in its place",
         path.display()
     )]
     Damaged {
