@@ -134,13 +134,14 @@ func TestQuotaRecovery_PR10_O06_M01(t *testing.T) {
 	both(t, func(ctx context.Context, side *harness.Side, c *clientv3.Client, l *transcript) error {
 		value := strings.Repeat("x", 4096)
 		fill := func() error {
-			for range 200 {
+			// etcd looks at what its backend has committed, which it does every tenth of a second.
+			for range 20_000 {
 				if _, err := c.Put(ctx, "filler", value); err != nil {
 					l.add("full: %v", err)
 					return nil
 				}
 			}
-			return errors.New("200 puts of 4 KiB fit into 52 KiB")
+			return errors.New("20,000 puts of 4 KiB fit into 52 KiB")
 		}
 		if err := fill(); err != nil {
 			return err

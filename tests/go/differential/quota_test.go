@@ -43,7 +43,7 @@ func TestAlarmBeforeRefusal_KVP07_V08_M01(t *testing.T) {
 			return fmt.Sprintf("%s, then alarms %s", showError(refused), side.Renderer.Render(list)), nil
 		}
 		full := false
-		for range 1000 {
+		for range 20_000 {
 			if full = put() != nil; full {
 				break
 			}
