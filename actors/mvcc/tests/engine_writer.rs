@@ -234,13 +234,14 @@ fn one_that_cannot_be_written_leaves_the_one_before_and_is_tried_again() {
 fn m_03_batches_are_written_between_the_pages_of_a_defragmentation() {
     let base = tempfile::tempdir().unwrap();
     let mut world = World::start(base.path(), HOUR);
-    const PAGES: u64 = 32;
+    const PAGES: u64 = 64;
     for _ in 0..PAGES {
         world.write(1 << 20, 0);
     }
     let (reply, done) = Reply::channel();
     world.writer.send(Work::Rewrite { reply });
-    // At first batches come before any page. What counts is those that find their way between the pages after that.
+    // At first batches come before any page, for 50 ms at most. What counts is those that find their way between the
+    // pages after that; if none did, two or three would still be taken at the very end.
     let started = Instant::now();
     let mut between = 0;
     let EngineReplaced { engine, retired } = loop {
@@ -248,12 +249,9 @@ fn m_03_batches_are_written_between_the_pages_of_a_defragmentation() {
         if let Some(replaced) = world.replaced.wait(Duration::ZERO) {
             break replaced;
         }
-        between += u64::from(started.elapsed() > Duration::from_millis(200));
+        between += u64::from(started.elapsed() > Duration::from_millis(100));
     };
-    assert!(
-        between > PAGES / 2,
-        "only {between} batches were written meanwhile"
-    );
+    assert!(between > 5, "only {between} batches were written meanwhile");
     assert_eq!(done.wait().unwrap(), Ok(()));
     assert!(engine.get(&own_key(PAGES)).unwrap().is_some());
     world.writer.send(Work::Retire { retired });
