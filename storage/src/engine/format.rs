@@ -10,8 +10,8 @@ use super::{EngineError, EngineKind, files};
 const FILE: &str = "FORMAT";
 
 /// The layout this code reads and writes: one key space with a prefix byte per
-/// tree, `kv_rev` packed into blocks.
-const VERSION: u32 = 1;
+/// tree, `kv_rev` packed into blocks that end with a checksum.
+const VERSION: u32 = 2;
 
 fn text(kind: EngineKind) -> String {
     format!("rusd engine {kind} format {VERSION}\n")

@@ -5,17 +5,21 @@
 //! what they do not share with it.
 //!
 //! ```text
-//!   block  := entry*  offset*  count
+//!   block  := entry*  offset*  count  crc
 //!   entry  := shared  rest_len  value_len  rest  value
 //!             \---- varints (LEB128) ----/
 //!   offset := u16 LE, where an entry starts      (one per entry)
 //!   count  := u16 LE, how many entries
+//!   crc    := u32 LE, CRC-32C of all before it and then of the base
 //!
 //!   key of an entry = base[..shared] ++ rest
 //! ```
 //!
 //! The offsets make a lookup a binary search that touches a few cache lines of
-//! the block and copies nothing but what it returns.
+//! the block and copies nothing but what it returns. A lookup trusts the
+//! checksum that it does not look at: it would cost more than the search. What
+//! reads a block as a whole looks ([`Block::verify`]), and every start and every
+//! rewrite read all blocks as a whole.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -24,6 +28,7 @@ use bytes::Bytes;
 
 const OFFSET_BYTES: usize = 2;
 const COUNT_BYTES: usize = 2;
+const CRC_BYTES: usize = 4;
 
 /// Entries of a block start below this offset and are fewer than this.
 pub const MAX_OFFSET: usize = u16::MAX as usize;
@@ -78,7 +83,12 @@ pub fn entry_bytes(base: &[u8], key: &[u8], value_len: usize) -> usize {
 }
 
 /// Bytes of a block without entries.
-pub const EMPTY_BYTES: usize = COUNT_BYTES;
+pub const EMPTY_BYTES: usize = COUNT_BYTES + CRC_BYTES;
+
+/// Of the base too: a block under another key has other records.
+fn checksum(base: &[u8], data: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(data), base)
+}
 
 /// Encodes `entries`, which are in key order, as a block stored under `base`.
 ///
@@ -99,6 +109,8 @@ pub fn encode(base: &[u8], entries: &[(Bytes, Bytes)], size_hint: usize) -> Byte
     debug_assert!(entries.len() <= MAX_OFFSET);
     offsets.extend_from_slice(&(entries.len() as u16).to_le_bytes());
     out.extend_from_slice(&offsets);
+    let crc = checksum(base, &out);
+    out.extend_from_slice(&crc.to_le_bytes());
     Bytes::from(out)
 }
 
@@ -119,8 +131,9 @@ struct Entry {
 }
 
 impl<'a> Block<'a> {
-    /// Looks at `data`, stored under `base`.
+    /// Looks at `data`, stored under `base`, but not at its checksum.
     pub fn parse(base: &'a [u8], data: &'a [u8]) -> Option<Self> {
+        let (data, _crc) = data.split_last_chunk::<CRC_BYTES>()?;
         let (data, count) = data.split_last_chunk::<COUNT_BYTES>()?;
         let count = u16::from_le_bytes(*count) as usize;
         let split = data.len().checked_sub(count * OFFSET_BYTES)?;
@@ -130,6 +143,15 @@ impl<'a> Block<'a> {
             entries,
             offsets,
         })
+    }
+
+    /// [`parse`](Self::parse), given that the checksum is right.
+    pub fn verify(base: &'a [u8], data: &'a [u8]) -> Option<Self> {
+        let (content, crc) = data.split_last_chunk::<CRC_BYTES>()?;
+        if checksum(base, content) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        Self::parse(base, data)
     }
 
     /// How many entries.
@@ -213,9 +235,9 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Decodes a whole block; values share the memory of `data`.
+/// Decodes a whole block and verifies it; values share the memory of `data`.
 pub fn decode(base: &[u8], data: &Bytes) -> Option<Vec<(Bytes, Bytes)>> {
-    let block = Block::parse(base, data)?;
+    let block = Block::verify(base, data)?;
     let mut key = Vec::new();
     let mut entries = Vec::with_capacity(block.len());
     for index in 0..block.len() {
@@ -267,11 +289,32 @@ mod tests {
         }
 
         #[test]
+        fn a_block_that_changed_or_moved_is_known(
+            entries in sorted_entries(),
+            base in vec(0u8..4, 0..6),
+            other_base in vec(0u8..4, 0..6),
+            place in any::<prop::sample::Index>(),
+            bit in 0u8..8,
+        ) {
+            let data = encode(&base, &entries, 0);
+            prop_assert!(Block::verify(&base, &data).is_some());
+            if other_base != base {
+                prop_assert!(Block::verify(&other_base, &data).is_none());
+            }
+            let mut flipped = data.to_vec();
+            flipped[place.index(data.len())] ^= 1 << bit;
+            prop_assert!(Block::verify(&base, &flipped).is_none());
+        }
+
+        #[test]
         fn garbage_is_never_trusted(base in vec(any::<u8>(), 0..6), data in vec(any::<u8>(), 0..80)) {
-            let data = Bytes::from(data);
-            let _ = decode(&base, &data);
+            prop_assert!(decode(&base, &Bytes::from(data.clone())).is_none());
             if let Some(block) = Block::parse(&base, &data) {
                 let _ = block.lower_bound(&base);
+                let mut key = Vec::new();
+                for index in 0..block.len() {
+                    let _ = block.read(index, &mut key);
+                }
             }
         }
     }

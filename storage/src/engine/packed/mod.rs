@@ -105,7 +105,11 @@ impl<E: Engine> Packed<E> {
 
     fn damaged(&self) -> EngineError {
         let name = self.inner.name();
-        EngineError::rebuild(name, &self.path, "a block of records is malformed")
+        EngineError::rebuild(
+            name,
+            &self.path,
+            "a block of records is damaged: its checksum or its layout is wrong",
+        )
     }
 
     /// The first block of `[start, end)` in this direction.
@@ -191,7 +195,7 @@ impl<E: Engine> Packed<E> {
         while start < end {
             let (page, more) = self.read_page(&start, &end, direction)?;
             for (base, data) in &page {
-                let block = Block::parse(base, data).ok_or_else(|| self.damaged())?;
+                let block = Block::verify(base, data).ok_or_else(|| self.damaged())?;
                 let bound = |key: &[u8]| block.lower_bound(key).ok_or_else(|| self.damaged());
                 let (from, to) = (bound(&start)?.0, bound(&end)?.0);
                 for step in from..to {
