@@ -1,0 +1,264 @@
+//! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are made.
+
+use super::disk::Disk;
+use super::threads::Threads;
+use super::{NodeError, millis};
+use crate::config::{AutoCompaction, Config, Gate};
+use rusd_compactor::{self as compactor, AutoMode, Compactor, CompactorConfig};
+use rusd_lease::{self as lease, Lease, LeaseConfig};
+use rusd_members::version::ClusterVersion;
+use rusd_members::{self as members, Members, MembersConfig};
+use rusd_messages::{Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
+use rusd_mvcc::actor::{MvccConfig, Publications};
+use rusd_mvcc::{self as mvcc, EngineSetup, Mvcc, reader};
+use rusd_proto::request::RequestIds;
+use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftLinks, RaftPorts};
+use rusd_watch::{self as watch, Watch, WatchConfig};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Ticks of actors that count in tenths of seconds.
+const COARSE_TICK: Duration = Duration::from_millis(100);
+/// How often the remaining time of leases is written down, with the gate LeaseCheckpoint (L-10).
+const LEASE_CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
+
+/// Every actor, started, and none linked to another.
+pub struct Unlinked {
+    raft: raft::Started,
+    mvcc: actix::Addr<Mvcc>,
+    setup: EngineSetup,
+    watch: watch::Started,
+    lease: actix::Addr<Lease>,
+    compactor: actix::Addr<Compactor>,
+    members: actix::Addr<Members>,
+    publications: Publications,
+    status: Arc<RaftStatus>,
+    request_ids: Arc<RequestIds>,
+    joined: Pending<()>,
+}
+
+/// The graph at work: its doors, and what it publishes.
+pub struct Graph {
+    /// Consensus.
+    pub raft: RaftPorts,
+    /// The state machine.
+    pub mvcc: mvcc::Ports,
+    /// The watch hub.
+    pub watch: watch::Ports,
+    /// The lease timer.
+    pub lease: lease::Ports,
+    /// The compactor.
+    pub compactor: compactor::Ports,
+    /// Membership.
+    pub members: members::Ports,
+    /// What the state machine publishes.
+    pub publications: Publications,
+    /// What Raft publishes.
+    pub status: Arc<RaftStatus>,
+    /// The header ids of proposals.
+    pub request_ids: Arc<RequestIds>,
+    /// Resolves when the member has published itself.
+    pub joined: Pending<()>,
+}
+
+impl Unlinked {
+    /// Starts every actor over what is on disk.
+    pub fn start(config: &Config, disk: Disk, threads: &Threads) -> Result<Self, NodeError> {
+        let member = disk.identity.member;
+        let status = Arc::new(RaftStatus::default());
+        let request_ids = Arc::new(RequestIds::starting_now(member));
+        let writer = disk.log.writer();
+        let core = RaftCore::new(
+            core_config(config, member, disk.machine.applied().0),
+            disk.log.into_tail(),
+            status.clone(),
+        )?;
+        let inline_bytes_max = if config.raft.inline_append {
+            raft::limits::INLINE_BYTES_MAX
+        } else {
+            0
+        };
+        let raft = raft::actor::start_with(&threads.raft, core, writer, inline_bytes_max)?;
+        let mvcc_config = MvccConfig {
+            warning_apply: config.limits.warning_apply_duration,
+        };
+        let (mvcc, publications) = Mvcc::start(&threads.mvcc, disk.machine, mvcc_config);
+        let watch_config = WatchConfig {
+            progress_notify_interval: config.watch.progress_notify_interval,
+        };
+        let (joined_reply, joined) = Reply::channel();
+        Ok(Self {
+            raft,
+            mvcc,
+            setup: disk.setup,
+            watch: Watch::start(&threads.watch, watch_config),
+            lease: Lease::start(
+                &threads.timers,
+                lease_config(config),
+                request_ids.clone(),
+                publications.live_leases.clone(),
+            ),
+            compactor: Compactor::start(
+                &threads.timers,
+                compactor_config(config),
+                request_ids.clone(),
+            ),
+            members: Members::start(
+                &threads.timers,
+                members_config(config, member),
+                request_ids.clone(),
+                joined_reply,
+            ),
+            publications,
+            status,
+            request_ids,
+            joined,
+        })
+    }
+
+    /// Links them. Raft comes last, as it sets everything in motion.
+    pub fn link(self) -> Result<Graph, NodeError> {
+        let raft = &self.raft.ports;
+        let mvcc = Mvcc::ports(&self.mvcc);
+        let lease = Lease::ports(&self.lease);
+        let compactor = Compactor::ports(&self.compactor);
+        let members = Members::ports(&self.members);
+        self.watch.connect(watch::Links {
+            history: reader::spawn_history(&self.publications.views)?,
+            previous_wanted: self.publications.previous_wanted.clone(),
+        });
+        let watch = self.watch.ports;
+        Lease::connect(
+            &self.lease,
+            lease::Links {
+                propose: raft.propose.clone(),
+            },
+        );
+        Compactor::connect(
+            &self.compactor,
+            compactor::Links {
+                propose: raft.propose.clone(),
+                compact_step: mvcc.compact_step.clone(),
+            },
+        );
+        Members::connect(
+            &self.members,
+            members::Links {
+                propose: raft.propose.clone(),
+            },
+        );
+        let links = mvcc::Links {
+            applied: raft.applied.clone(),
+            conf_applied: raft.conf_applied.clone(),
+            engine_persisted: raft.engine_persisted.clone(),
+            committed: watch.committed.clone(),
+            lagged: watch.lagged.clone(),
+            compacted: watch.compacted.clone(),
+            leases: lease.changes.clone(),
+            revision: compactor.revision.clone(),
+            compaction: compactor.pending.clone(),
+            stepped: compactor.stepped.clone(),
+            members: members.changed.clone(),
+        };
+        Mvcc::connect(&self.mvcc, &mvcc, links, self.setup)?;
+        let raft = self.raft.connect(RaftLinks {
+            apply: mvcc.apply.clone(),
+            role_changed: vec![
+                lease.role.clone(),
+                compactor.role.clone(),
+                members.role.clone(),
+            ],
+        });
+        Ok(Graph {
+            raft,
+            mvcc,
+            watch,
+            lease,
+            compactor,
+            members,
+            publications: self.publications,
+            status: self.status,
+            request_ids: self.request_ids,
+            joined: self.joined,
+        })
+    }
+}
+
+impl Graph {
+    /// Who lives by ticks, and how often.
+    pub fn ticks(&self, heartbeat_interval: Duration) -> Vec<(Duration, Port<Tick>)> {
+        use super::clock::FINE_TICK;
+        vec![
+            (
+                heartbeat_interval.min(FINE_TICK * 2),
+                self.raft.tick.clone(),
+            ),
+            (FINE_TICK, self.compactor.tick.clone()),
+            (FINE_TICK, self.mvcc.tick.clone()),
+            (COARSE_TICK, self.watch.tick.clone()),
+            (COARSE_TICK, self.lease.tick.clone()),
+            // Its first proposal is what a start waits for.
+            (FINE_TICK, self.members.tick.clone()),
+        ]
+    }
+
+    /// In which order they stop. From the edge inwards: what still answers clients goes last.
+    pub fn stops(&self) -> Vec<Port<Stop>> {
+        vec![
+            self.watch.stop.clone(),
+            self.compactor.stop.clone(),
+            self.lease.stop.clone(),
+            self.members.stop.clone(),
+            self.raft.stop.clone(),
+            self.mvcc.stop.clone(),
+        ]
+    }
+}
+
+fn core_config(config: &Config, member: MemberId, applied: Index) -> CoreConfig {
+    CoreConfig {
+        member,
+        applied,
+        heartbeat_ms: millis(config.raft.heartbeat_interval),
+        election_ms: millis(config.raft.election_timeout),
+        incarnation: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, millis),
+        priority_requests: config.gates.enabled(Gate::PriorityRequest),
+    }
+}
+
+fn lease_config(config: &Config) -> LeaseConfig {
+    let checkpoints = config.gates.enabled(Gate::LeaseCheckpoint);
+    LeaseConfig {
+        election_timeout_ms: millis(config.raft.election_timeout),
+        request_timeout_ms: millis(config.request_timeout()),
+        checkpoint_interval_ms: checkpoints.then_some(LEASE_CHECKPOINT_INTERVAL_MS),
+    }
+}
+
+fn compactor_config(config: &Config) -> CompactorConfig {
+    CompactorConfig {
+        auto: match config.compaction.auto {
+            AutoCompaction::Off => AutoMode::Off,
+            AutoCompaction::Periodic(retention) => AutoMode::Periodic {
+                retention_ms: millis(retention),
+            },
+            AutoCompaction::Revisions(retained) => AutoMode::Revisions { retained },
+        },
+        batch_records: config.compaction.batch_limit as usize,
+        pause_ms: millis(config.compaction.sleep_interval),
+    }
+}
+
+fn members_config(config: &Config, member: MemberId) -> MembersConfig {
+    MembersConfig {
+        member,
+        name: config.member.name.clone(),
+        client_urls: config.cluster.advertise_client_urls.to_strings(),
+        cluster_version: ClusterVersion {
+            major: 3,
+            minor: config.reported_version.minor().into(),
+        },
+    }
+}
