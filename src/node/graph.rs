@@ -125,9 +125,8 @@ impl Unlinked {
         let members = Members::ports(&self.members);
         self.watch.connect(watch::Links {
             history: reader::spawn_history(&self.publications.views)?,
-            previous_wanted: self.publications.previous_wanted.clone(),
         });
-        let watch = self.watch.ports;
+        let (watch, demand) = (self.watch.ports, self.watch.demand);
         Lease::connect(
             &self.lease,
             lease::Links {
@@ -159,6 +158,7 @@ impl Unlinked {
             compaction: compactor.pending.clone(),
             stepped: compactor.stepped.clone(),
             members: members.changed.clone(),
+            demand,
         };
         Mvcc::connect(&self.mvcc, &mvcc, links, self.setup)?;
         let raft = self.raft.connect(RaftLinks {

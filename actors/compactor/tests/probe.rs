@@ -55,10 +55,7 @@ impl World {
     }
 
     fn revision(&self, revision: i64) {
-        let advanced = RevisionAdvanced {
-            revision,
-            compacted_revision: -1,
-        };
+        let advanced = RevisionAdvanced { revision };
         self.ports.revision.deliver(advanced).unwrap();
     }
 

@@ -5,8 +5,6 @@
 pub struct RevisionAdvanced {
     /// The current revision.
     pub revision: i64,
-    /// The compacted revision; -1 before the first compaction.
-    pub compacted_revision: i64,
 }
 
 /// Superseded records wait to be removed.

@@ -1,8 +1,10 @@
 //! What the watch hub receives, and what it says to the streams.
 
+pub mod demand;
 pub mod response;
 pub mod sink;
 
+pub use demand::WatchDemand;
 pub use response::{Content, Events, Response, WatchRefusal};
 pub use sink::{Credits, Sink, SinkLimits, SinkReader, sink};
 

@@ -14,7 +14,7 @@ use rusd_messages::mvcc::{
     self as messages, Apply, CommittedEntry, CompactStep, Defragment, EngineWrote, LeaseKeys,
 };
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
-use rusd_messages::watch::{Committed, Compacted, Lagged, Revision};
+use rusd_messages::watch::{Committed, Compacted, Lagged, Revision, WatchDemand};
 use rusd_messages::{Delivery, Index, LiveLeases, Port, Published, Reply, Stop, Tick, fatal};
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
@@ -22,7 +22,6 @@ use rusd_state::{Effect, Entry, EntryKind, StateMachine};
 use rusd_storage::{Applied as LogPosition, Change, ReadAt, SealedBatch, Views};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -58,6 +57,8 @@ pub struct Links {
     pub engine_persisted: Port<EnginePersisted>,
     /// Watch hub: new revisions.
     pub committed: Port<Committed>,
+    /// Watch hub: what it wants to be told.
+    pub demand: Arc<WatchDemand>,
     /// Watch hub: revisions it is not told one by one.
     pub lagged: Port<Lagged>,
     /// Watch hub: the compacted revision.
@@ -109,8 +110,6 @@ pub struct Publications {
     pub applied: watch::Receiver<Index>,
     /// Members, alarms, cluster version.
     pub published: Arc<ArcSwap<Published>>,
-    /// How many watchers and streams want previous records; counted by the watch hub.
-    pub previous_wanted: Arc<AtomicUsize>,
     /// The leases that exist, to be renewed in place.
     pub live_leases: Arc<LiveLeases>,
 }
@@ -122,10 +121,11 @@ pub struct Mvcc {
     links: Option<Connected>,
     applied: watch::Sender<Index>,
     published: Arc<ArcSwap<Published>>,
-    previous_wanted: Arc<AtomicUsize>,
     live_leases: Arc<LiveLeases>,
     /// The newest revision that the hub could not be told, if it is behind.
     lagging_through: Option<i64>,
+    /// The compactor does not know the revision.
+    revision_untold: bool,
     /// Compactions whose callers wait for the physical removal, with the revision each waits for.
     physical_compactions: Vec<Reply<ApplyResult>>,
     /// Compaction's steps and the engine writer.
@@ -176,10 +176,8 @@ impl Mvcc {
             views: machine.views(),
             applied: receiver,
             published: published.clone(),
-            previous_wanted: Arc::new(AtomicUsize::new(0)),
             live_leases: Arc::default(),
         };
-        let previous_wanted = publications.previous_wanted.clone();
         let live_leases = publications.live_leases.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             machine,
@@ -187,9 +185,9 @@ impl Mvcc {
             links: None,
             applied: sender,
             published,
-            previous_wanted,
             live_leases,
             lagging_through: None,
+            revision_untold: false,
             physical_compactions: Vec::new(),
             give_way: GiveWay::default(),
             unwritten_since: None,
@@ -211,7 +209,9 @@ fn published(machine: &StateMachine) -> Published {
 #[derive(Default)]
 struct Told {
     replies: Vec<(Reply<ApplyResult>, ApplyResult)>,
-    revisions: Vec<Revision>,
+    newest_revision: Option<i64>,
+    /// What changed, from the oldest revision on; None if nobody watches.
+    revisions: Option<Vec<Revision>>,
     leases: Vec<LeaseChange>,
     members_changed: bool,
     compacted: Option<i64>,
@@ -286,6 +286,7 @@ impl Mvcc {
         expect_open(links.compacted.deliver(Compacted {
             revision: compacted,
         }));
+        links.demand.published(through);
         expect_open(links.lagged.deliver(Lagged { through }));
         if let Some(revision) = self.machine.compaction_pending() {
             expect_open(links.compaction.deliver(CompactionPending { revision }));
@@ -315,21 +316,23 @@ impl Mvcc {
         );
     }
 
-    fn tell_revision(&self) {
-        let keys = self.machine.keys();
+    /// Without hurry, once in a while: it would wake the compactor's thread after every batch.
+    fn tell_revision(&mut self) {
         let advanced = RevisionAdvanced {
-            revision: keys.revision(),
-            compacted_revision: keys.compacted_revision(),
+            revision: self.machine.keys().revision(),
         };
-        // Coalesced: the next one says more.
-        let _full = self.connected().links.revision.tell(advanced);
+        let told = self.connected().links.revision.tell(advanced);
+        self.revision_untold = told.is_err();
     }
 
     fn apply(&mut self, entries: Vec<CommittedEntry>) {
         let started = Instant::now();
         let count = entries.len();
         let mut bytes = 0;
-        let mut told = Told::default();
+        let mut told = Told {
+            revisions: self.connected().links.demand.events().then(Vec::new),
+            ..Told::default()
+        };
         let mut entry_started = started;
         for entry in entries {
             bytes += entry.data.len();
@@ -370,15 +373,14 @@ impl Mvcc {
             expect_open(links.compacted.deliver(Compacted { revision }));
             expect_open(links.compaction.deliver(CompactionPending { revision }));
         }
-        let changed = !told.revisions.is_empty();
         // The hub and the lease timer first: what a caller asks them after its answer, they answer knowing of it.
-        self.tell_hub(told.revisions);
+        if let Some(newest) = told.newest_revision {
+            self.tell_hub(newest, told.revisions);
+        }
         for (reply, result) in told.replies {
             reply.send(result);
         }
-        if changed || told.compacted.is_some() {
-            self.tell_revision();
-        }
+        self.revision_untold |= told.newest_revision.is_some();
         self.write_out();
         let took = started.elapsed();
         if took > self.config.warning_apply && !self.config.warning_apply.is_zero() {
@@ -457,11 +459,12 @@ impl Mvcc {
                 }
             }
         }
-        if let Some(revision) = applied.revision {
+        told.newest_revision = applied.revision.or(told.newest_revision);
+        if let (Some(revision), Some(revisions)) = (applied.revision, &mut told.revisions) {
             // Looked at once: a revision's events all have their previous records looked up, or none.
-            let with_previous = self.previous_wanted.load(Ordering::Acquire) > 0;
+            let with_previous = self.connected().links.demand.previous();
             let changes = applied.changes.iter();
-            told.revisions.push(Revision {
+            revisions.push(Revision {
                 revision,
                 with_previous,
                 events: changes
@@ -490,21 +493,22 @@ impl Mvcc {
         event(change, previous)
     }
 
-    /// Never waits for the hub: what it cannot take, it reads from history later.
-    fn tell_hub(&mut self, revisions: Vec<Revision>) {
-        let Some(last) = revisions.last().map(|last| last.revision) else {
+    /// Never waits for the hub: what it cannot take, it reads from history later, and so it does with what happened
+    /// just before its first stream opened.
+    fn tell_hub(&mut self, newest: i64, revisions: Option<Vec<Revision>>) {
+        let links = &self.connected().links;
+        if !links.demand.published(newest) {
             return;
+        }
+        let told = match revisions {
+            Some(revisions) if self.lagging_through.is_none() => {
+                links.committed.tell(Committed { revisions }).is_ok()
+            }
+            _ => false,
         };
-        if self.lagging_through.is_some() {
-            self.lagging_through = Some(last);
-        } else if let Err(refused) = self
-            .connected()
-            .links
-            .committed
-            .tell(Committed { revisions })
-        {
-            tracing::debug!(?refused, through = last, "the watch hub is behind");
-            self.lagging_through = Some(last);
+        if !told {
+            tracing::debug!(through = newest, "the watch hub is behind");
+            self.lagging_through = Some(newest);
         }
         self.tell_lag();
     }
@@ -645,6 +649,9 @@ impl Handler<Delivery<Tick>> for Mvcc {
     fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
         let Tick { .. } = message.open();
         self.tell_lag();
+        if self.revision_untold {
+            self.tell_revision();
+        }
         self.write_out();
     }
 }

@@ -6,12 +6,11 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
     CloseStream, Committed, Compacted, FromStream, HistoryPage, Lagged, OpenStream, Reset,
-    SinkReady, WakeStreams, WakeThrough,
+    SinkReady, WakeStreams, WakeThrough, WatchDemand,
 };
 use rusd_messages::{Delivery, Port, Refused, Stop, Tick};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -30,8 +29,6 @@ const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub struct Links {
     /// The reader of history.
     pub history: Port<History>,
-    /// How many watchers want previous records; the state machine reads it.
-    pub previous_wanted: Arc<AtomicUsize>,
 }
 
 /// Messages that may come between a revision and its watchers in a burst that does not end.
@@ -88,6 +85,7 @@ impl Ports {
 #[derive(Debug)]
 pub struct Watch {
     hub: Hub,
+    demand: Arc<WatchDemand>,
     connected: Option<Connected>,
     wake_through: Option<Port<WakeStreams>>,
     random: RandomState,
@@ -127,6 +125,8 @@ impl Actor for Watch {
 pub struct Started {
     /// What it receives.
     pub ports: Ports,
+    /// What it wants; the state machine reads it.
+    pub demand: Arc<WatchDemand>,
     address: Addr<Watch>,
 }
 
@@ -149,8 +149,11 @@ impl Watch {
             interval_ms.min(u64::MAX / 4),
             random.hash_one(0_u64),
         ));
+        let demand = Arc::<WatchDemand>::default();
+        let published_demand = demand.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             hub,
+            demand,
             connected: None,
             wake_through: None,
             random,
@@ -161,20 +164,16 @@ impl Watch {
         });
         Started {
             ports: Ports::new(&address),
+            demand: published_demand,
             address,
         }
     }
 
     /// After every message: feeds, flushes, asks, publishes, and comes back if there is more.
     fn turn(&mut self, context: &mut Context<Self>) {
-        if let Some(connected) = &self.connected {
-            // Before a client learns that its watch exists: what it does next should find it counted.
-            let wanted = self.hub.previous_wanted();
-            connected
-                .links
-                .previous_wanted
-                .store(wanted, Ordering::Release);
-        }
+        // Before a client learns that its watch exists: what it does next should find it counted.
+        self.demand
+            .set(self.hub.streams(), self.hub.previous_wanted());
         if self.hub.has_pending() {
             self.messages_waited += 1;
             if self.messages_waited >= MESSAGES_WAITED_MAX {
@@ -270,6 +269,9 @@ impl Handler<Delivery<OpenStream>> for Watch {
         let OpenStream { stream, sink } = message.open();
         // After the end a sink is dropped at once, which ends its stream.
         if !self.stopped {
+            if self.hub.streams() == 0 {
+                self.hub.lagged(self.demand.first_stream());
+            }
             self.hub.open(stream, sink, self.random.hash_one(stream.0));
             self.turn(context);
         }

@@ -199,6 +199,11 @@ impl Hub {
         }
     }
 
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Lets go of all streams: what they were sent still reaches them.
     pub fn close_all(&mut self) {
         self.pass_on();

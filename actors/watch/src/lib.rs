@@ -23,7 +23,7 @@
 //! Because the next revision moves only when a response was taken, there is neither gap nor duplicate.
 //!
 //! The state machine never waits for the hub: beyond the bound of its port it says [`Lagged`], and
-//! everybody becomes old. Nor does the hub wait for a stream: a client that does not read costs its queue
+//! everybody becomes old. While no stream is open it says nothing ([`WatchDemand`]). Nor does the hub wait for a stream: a client that does not read costs its queue
 //! ([`limits::SINK`]) and its watchers' places in line.
 //!
 //! Memory: a watcher is 48 bytes in a slab, about 20 in its stream's map and 4 to 8 in its group, so about 80 bytes and
@@ -31,6 +31,7 @@
 //! [`limits::RING_BYTES`], a page [`limits::PAGE_BYTES`] and one revision. When the last stream closes, all of it is freed.
 //!
 //! [`Lagged`]: rusd_messages::watch::Lagged
+//! [`WatchDemand`]: rusd_messages::watch::WatchDemand
 
 pub mod actor;
 mod catch_up;

@@ -13,8 +13,6 @@ use rusd_messages::watch::{
 use rusd_messages::{Port, Probe, Reply, Stop, Tick};
 use rusd_proto::etcdserverpb::WatchCreateRequest;
 use rusd_watch::{HistoryRequest, Links, Started, Watch, WatchConfig};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use support::Store;
@@ -25,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Around {
     hub: Started,
     history: Probe<History>,
-    previous_wanted: Arc<AtomicUsize>,
     runtime: tokio::runtime::Runtime,
     system: System,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -45,11 +42,7 @@ impl Around {
         };
         let hub = Watch::start(system.arbiter(), config);
         let (history, probe) = Port::probe(1);
-        let previous_wanted = Arc::new(AtomicUsize::new(0));
-        hub.connect(Links {
-            history,
-            previous_wanted: previous_wanted.clone(),
-        });
+        hub.connect(Links { history });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -57,7 +50,6 @@ impl Around {
         Self {
             hub,
             history: probe,
-            previous_wanted,
             runtime,
             system,
             thread: Some(thread),
@@ -121,7 +113,7 @@ impl Around {
 
     fn commit(&self, store: &mut Store) {
         let revision = store.commit(&[("k".to_owned(), false)]);
-        let with_previous = self.previous_wanted.load(Ordering::Acquire) > 0;
+        let with_previous = self.hub.demand.previous();
         let revisions = vec![store.told(revision, with_previous)];
         self.hub
             .ports
@@ -173,7 +165,7 @@ fn w_05_a_watch_from_the_past_reads_history_and_goes_on_live() {
     let mut reader = around.open(1, ROOMY);
     around.create(1, 3, true);
     assert_eq!(around.content(&mut reader), Some(Content::Created));
-    assert_eq!(around.previous_wanted.load(Ordering::Acquire), 1);
+    assert!(around.hub.demand.previous());
     around.commit(&mut store);
     around.answer(&store);
     assert_eq!(
@@ -181,6 +173,30 @@ fn w_05_a_watch_from_the_past_reads_history_and_goes_on_live() {
         ["3:put k (was 2)", "4:put k (was 3)"]
     );
     assert_eq!(around.events(&mut reader).0, ["5:put k (was 4)"]);
+}
+
+/// While there is no stream the state machine does not tell the hub what is written.
+#[test]
+fn w_16_the_first_stream_knows_what_was_written_before_it() {
+    let around = Around::start();
+    let mut store = Store::new();
+    for _ in 0..3 {
+        store.commit(&[("k".to_owned(), false)]);
+    }
+    assert!(!around.hub.demand.published(4));
+    let mut reader = around.open(1, ROOMY);
+    around.create(1, 0, false);
+    assert_eq!(around.content(&mut reader), Some(Content::Created));
+    let stream = StreamId(1);
+    let request = StreamRequest::Progress;
+    let progress = FromStream { stream, request };
+    around.hub.ports.request.deliver(progress).unwrap();
+    let (response, _) = around.next(&mut reader).unwrap();
+    assert_eq!(response.content, Content::ProgressOfAll);
+    assert_eq!(response.revision, 4);
+    assert!(around.hub.demand.published(5));
+    around.commit(&mut store);
+    assert_eq!(around.events(&mut reader).0, ["5:put k"]);
 }
 
 #[test]
@@ -249,7 +265,7 @@ fn closing_a_stream_forgets_its_watches() {
     let mut last = around.open(2, ROOMY);
     around.create(2, 0, false);
     assert_eq!(around.content(&mut last), Some(Content::Created));
-    assert_eq!(around.previous_wanted.load(Ordering::Acquire), 0);
+    assert!(!around.hub.demand.previous());
 }
 
 #[test]
