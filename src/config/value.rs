@@ -3,7 +3,7 @@
 //! Flags and variables arrive as text and are read by Go's rules, because scripts written for etcd rely on them:
 //! booleans are `1 t T true True TRUE` and their opposites; integers may be decimal, `0x`, `0o`, `0b` or octal with a
 //! leading zero, and may have underscores. The two file formats bring their own types and are turned into the same
-//! values by [`super::layers`] and [`super::etcd_file`].
+//! values by `layers.rs` and `etcd_file.rs`.
 
 use std::time::Duration;
 

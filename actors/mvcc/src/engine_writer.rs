@@ -2,9 +2,9 @@
 //!
 //! It is not on the path of an acknowledgement: the log is durable already, and readers find what is not written yet
 //! in the store's ring. The engine is persisted after every so many bytes or after a quiet while, beside further
-//! writes ([`persister`](crate::persister)).
+//! writes (`persister.rs`).
 //!
-//! One copy runs at a time ([`Copy`]): a defragmentation takes the place of the live engine, a checkpoint is put beside
+//! One copy runs at a time ([`struct@Copy`]): a defragmentation takes the place of the live engine, a checkpoint is put beside
 //! it ([`checkpoint`](crate::checkpoint)). Nobody waits for a checkpoint, so it takes at most half of this thread's time.
 
 use crate::checkpoint::{CheckpointPolicy, Due, Schedule};
