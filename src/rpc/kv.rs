@@ -116,10 +116,12 @@ impl pb::kv_server::Kv for KvService {
         if !request.serializable {
             self.context.linearize().await?;
         }
-        Ok(Response::new(range_stream::Chunks::start(
-            self.context.clone(),
-            request,
-        )))
+        let context = self.context.clone();
+        Ok(Response::new(if range::is_plain(&request) {
+            range_stream::Chunks::paged(context, request)
+        } else {
+            range_stream::Chunks::cut(context, self.read(request).await?)
+        }))
     }
 
     async fn put(

@@ -110,6 +110,8 @@ struct Entry {
     live: Arc<LiveLease>,
     /// Its deadline while it is closed; while it is open, `live` has it.
     closed_deadline_ms: u64,
+    /// The higher, the later it was given its time here: deadlines of one tick are equal.
+    turn: u64,
     /// Its place in the timer.
     wake_ms: Option<u64>,
     /// Its place among the checkpoints.
@@ -127,6 +129,7 @@ impl Entry {
             remaining_ttl_s,
             live,
             closed_deadline_ms: NEVER,
+            turn: 0,
             wake_ms: None,
             checkpoint_ms: None,
             touched: false,
@@ -197,6 +200,8 @@ pub struct LeaseTimer {
     /// It has just come to lead: deadlines are set at the next tick.
     promoted: bool,
     now_ms: u64,
+    /// The last one given.
+    turn: u64,
     /// Deadlines up to here are being acted on.
     checked_ms: Option<u64>,
     timer: BTreeSet<(u64, LeaseId)>,
@@ -218,6 +223,7 @@ impl LeaseTimer {
             leads: None,
             promoted: false,
             now_ms: 0,
+            turn: 0,
             checked_ms: None,
             timer: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
@@ -298,6 +304,8 @@ impl LeaseTimer {
             return;
         };
         let counted_ms = entry.close();
+        self.turn += 1;
+        entry.turn = self.turn;
         if !entry.touched {
             entry.touched = true;
             self.touched.push(id);
@@ -414,13 +422,13 @@ impl LeaseTimer {
 
     /// All leases, the next to expire first (L-08).
     pub fn list(&self) -> Vec<LeaseId> {
-        let mut order: Vec<(u64, LeaseId)> = self
+        let mut order: Vec<(u64, u64, LeaseId)> = self
             .leases
             .iter()
-            .map(|(id, entry)| (entry.deadline_ms(), *id))
+            .map(|(id, entry)| (entry.deadline_ms(), entry.turn, *id))
             .collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, id)| id).collect()
+        order.into_iter().map(|(_, _, id)| id).collect()
     }
 
     /// Time has passed. [`proposals`](Self::proposals) has what follows from it.

@@ -25,6 +25,8 @@ pub struct HubConfig {
     pub seed: u64,
     /// [`limits::BATCH_REVISIONS`].
     pub batch_revisions: usize,
+    /// [`limits::APART_REVISIONS`].
+    pub apart_revisions: usize,
     /// [`limits::BATCH_BYTES`].
     pub batch_bytes: usize,
     /// [`limits::PAGE_BYTES`].
@@ -42,6 +44,7 @@ impl HubConfig {
             progress_interval_ms,
             seed,
             batch_revisions: limits::BATCH_REVISIONS,
+            apart_revisions: limits::APART_REVISIONS,
             batch_bytes: limits::BATCH_BYTES,
             page_bytes: limits::PAGE_BYTES,
             ring_bytes: limits::RING_BYTES,
@@ -285,8 +288,20 @@ impl Hub {
 
     /// Sends what was committed to the watchers that follow live events. Those that cannot take it, fall behind.
     pub fn pass_on(&mut self) {
-        let revisions = std::mem::take(&mut self.pending);
+        let mut revisions = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
+        if revisions.len() > self.config.apart_revisions {
+            self.send_together(revisions);
+            return;
+        }
+        while !revisions.is_empty() {
+            let later = revisions.split_off(1);
+            self.send_together(revisions);
+            revisions = later;
+        }
+    }
+
+    fn send_together(&mut self, revisions: Vec<Revision>) {
         let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else {
             return;
         };

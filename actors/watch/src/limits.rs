@@ -4,6 +4,9 @@ use rusd_messages::watch::SinkLimits;
 
 /// Distinct revisions in one response (W-12).
 pub const BATCH_REVISIONS: usize = 1000;
+/// So many revisions that come together are still sent one by one, as etcd does with live events: clients whose writes
+/// do not come in floods get a response for each. More than that are merged, which costs all of them less.
+pub const APART_REVISIONS: usize = 8;
 /// Bytes of events that are matched and sent together. One response holds at most this and one revision more:
 /// small enough for the 4 MiB at which many clients refuse a message, large enough that its own cost vanishes.
 pub const BATCH_BYTES: usize = 1 << 20;

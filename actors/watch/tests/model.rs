@@ -422,10 +422,12 @@ proptest! {
     fn w_12_w_18_w_20_each_watch_sees_its_events_once_and_in_order(
         steps in prop::collection::vec(step(), 1..120),
         (batch_revisions, page_bytes, ring_revisions) in (1..5_usize, 1..60_usize, 0..8_usize),
+        apart_revisions in 0..4_usize,
         (responses, bytes) in (1..6_usize, 5..60_usize),
     ) {
         let mut config = HubConfig::new(1000, 3);
         config.batch_revisions = batch_revisions;
+        config.apart_revisions = apart_revisions;
         config.page_bytes = page_bytes;
         config.ring_revisions = ring_revisions;
         let limits = SinkLimits { responses, bytes, requests: 1000 };

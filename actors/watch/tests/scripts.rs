@@ -83,6 +83,7 @@ impl Script {
         let mut config = config();
         for (name, value) in [
             ("batch_revisions", &mut config.batch_revisions),
+            ("apart_revisions", &mut config.apart_revisions),
             ("batch_bytes", &mut config.batch_bytes),
             ("page_bytes", &mut config.page_bytes),
             ("ring_revisions", &mut config.ring_revisions),

@@ -180,7 +180,7 @@ pub(crate) fn has_revision_filters(request: &pb::RangeRequest) -> bool {
 }
 
 /// Key order, nothing filtered out.
-fn is_plain(request: &pb::RangeRequest) -> bool {
+pub fn is_plain(request: &pb::RangeRequest) -> bool {
     request.sort_target == SortTarget::Key as i32
         && is_default_order(request)
         && !has_revision_filters(request)
