@@ -171,10 +171,13 @@ fn min_lease_ttl_s(election_ms: u64) -> i64 {
 
 /// Rewrites a storage that would give back more than its owner wants to spare.
 fn rewrite_if_grown(config: &Config, reclaimable_bytes: u64, graph: &Graph) {
-    let threshold = config.storage.bootstrap_defrag_threshold_bytes;
-    let Some(threshold) = threshold.filter(|&threshold| reclaimable_bytes > threshold) else {
+    let Some(threshold) = config.storage.bootstrap_defrag_threshold_bytes else {
         return;
     };
+    if reclaimable_bytes <= threshold {
+        info!(reclaimable_bytes, threshold, "Skipping defragmentation");
+        return;
+    }
     info!(
         reclaimable_bytes,
         threshold, "rewriting the storage, as it has grown"

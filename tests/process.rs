@@ -68,6 +68,40 @@ async fn pr_04_pr_05_pr_06_a_clean_life() {
     server.stop();
 }
 
+/// `--bootstrap-defrag-threshold-megabytes`.
+#[tokio::test]
+async fn a_storage_that_has_grown_is_rewritten_at_the_start_if_it_gives_back_enough() {
+    const VALUE_BYTES: usize = 64 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let threshold = |megabytes: &str| {
+        let flag = format!("--bootstrap-defrag-threshold-megabytes={megabytes}");
+        Options::args(&["--storage-engine=sled", &flag])
+    };
+    let mut server = Server::start(directory.path(), &Options::args(&["--storage-engine=sled"]));
+    let mut client = server.client().await;
+    for _ in 0..80 {
+        let value = vec![0xa5; VALUE_BYTES];
+        client.put("k", value, None).await.unwrap();
+    }
+    let compact = etcd_client::CompactionOptions::new().with_physical();
+    client.compact(81, Some(compact)).await.unwrap();
+    server.stop();
+
+    let mut server = Server::start(directory.path(), &threshold("1000"));
+    let log = server.log.join("\n");
+    assert!(log.contains("Skipping defragmentation"), "{log}");
+    server.stop();
+
+    let mut server = Server::start(directory.path(), &threshold("1"));
+    if !server.log.join("\n").contains("finished defragmentation") {
+        server.wait_for_log("finished defragmentation");
+    }
+    let mut client = server.client().await;
+    let found = client.get("k", None).await.unwrap();
+    assert_eq!(found.kvs()[0].value().len(), VALUE_BYTES);
+    server.stop();
+}
+
 #[test]
 fn pr_11_a_second_process_on_the_same_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -94,6 +94,7 @@ const CLIENT_TLS_ONLY: &[&str] = &["allowed-cn", "skip-client-san-verification"]
 /// Keys of older releases that etcd skips today and that sample files still have.
 const RETIRED: &[&str] = &[
     "debug",
+    "discovery-fallback",
     "enable-v2",
     "proxy",
     "proxy-dial-timeout",

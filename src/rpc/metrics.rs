@@ -194,7 +194,8 @@ pub struct Method {
     started: IntCounter,
     received: IntCounter,
     sent: IntCounter,
-    handled_ok: IntCounter,
+    /// By code: all of them at zero, or the first failure of a kind would be no increase that a rule can see.
+    handled: [IntCounter; CODES.len()],
     requests_unversioned: IntCounter,
 }
 
@@ -212,7 +213,9 @@ static METHODS: LazyLock<HashMap<&'static str, Method>> = LazyLock::new(|| {
                 started: STARTED.with_label_values(&labels),
                 received: RECEIVED.with_label_values(&labels),
                 sent: SENT.with_label_values(&labels),
-                handled_ok: HANDLED.with_label_values(&[labels[0], labels[1], labels[2], "OK"]),
+                handled: CODES.map(|code| {
+                    HANDLED.with_label_values(&[labels[0], labels[1], labels[2], code])
+                }),
                 requests_unversioned: CLIENT_REQUESTS.with_label_values(&[kind.label(), "unknown"]),
             };
             methods.insert(path, method);
@@ -275,14 +278,10 @@ impl Method {
     }
 
     fn handled(&self, code: usize, started: Instant) {
-        if code == 0 {
-            self.handled_ok.inc();
-        } else {
-            let code = CODES.get(code).unwrap_or(&CODES[UNKNOWN]);
-            HANDLED
-                .with_label_values(&[self.kind.label(), self.service, self.name, code])
-                .inc();
-        }
+        self.handled
+            .get(code)
+            .unwrap_or(&self.handled[UNKNOWN])
+            .inc();
         if EXTENSIVE.load(Ordering::Relaxed) {
             self.duration().observe(started.elapsed().as_secs_f64());
         }
