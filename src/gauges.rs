@@ -34,6 +34,30 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
         "Whether this member has no vote.",
         0,
     )?;
+    // What cannot happen to a member that is alone has not happened.
+    prometheus::register(Box::new(IntCounter::new(
+        "etcd_server_learner_promote_successes",
+        "Learners that were given a vote.",
+    )?))?;
+    plain(
+        "etcd_server_snapshot_apply_in_progress_total",
+        "1 while a snapshot is applied.",
+        0,
+    )?;
+    plain(
+        "etcd_debugging_auth_revision",
+        "The revision of users, roles and permissions; 1 while there are none.",
+        1,
+    )?;
+    let known = IntGaugeVec::new(
+        Opts::new(
+            "etcd_network_known_peers",
+            "Members, as this one knows them.",
+        ),
+        &["Local", "Remote"],
+    )?;
+    known.with_label_values(&[&member, &member]).set(1);
+    prometheus::register(Box::new(known))?;
     let quota = config.storage.quota_bytes.unwrap_or(0);
     plain(
         "etcd_server_quota_backend_bytes",

@@ -9,6 +9,7 @@ use super::slow::{Content, warn_if_slow};
 use bytes::Bytes;
 use rusd_messages::Reply;
 use rusd_messages::reader::{LargeRange, Read};
+use rusd_mvcc::metrics;
 use rusd_proto::ApplyReply;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_state::kv::{quota, range, txn, validate};
@@ -47,7 +48,7 @@ impl KvService {
     async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         let views = &self.context.views;
         let timed = Timed::range();
-        rusd_mvcc::metrics::RANGES.inc();
+        metrics::RANGES.inc();
         let cost = range::estimate(&*views.load(), &request);
         let mut response = if cost.keys <= LARGE_RANGE_KEYS && cost.bytes <= LARGE_RANGE_BYTES {
             range::range_on_newest(views, &request).map_err(status)?
@@ -177,8 +178,9 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
+        let compares = request.compare.len();
         let content = Content::Txn {
-            compares: request.compare.len(),
+            compares,
             success: request.success.len(),
             failure: request.failure.len(),
         };
@@ -193,6 +195,8 @@ impl pb::kv_server::Kv for KvService {
             let mut response =
                 txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
             timed.end(true);
+            metrics::count_compares(compares, response.succeeded);
+            metrics::count_read_only(&response);
             self.context.complete(&mut response.header);
             return Ok(Response::new(response));
         }
@@ -202,6 +206,7 @@ impl pb::kv_server::Kv for KvService {
         };
         match self.context.propose(request).await? {
             ApplyReply::Txn(mut response) => {
+                metrics::count_compares(compares, response.succeeded);
                 self.context.complete(&mut response.header);
                 Ok(Response::new(response))
             }

@@ -87,8 +87,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         Ok(Response::new(pb::StatusResponse {
             header: Some(context.header()),
             version: context.version.to_string(),
-            db_size: bytes(sizes.logical_bytes),
-            db_size_in_use: bytes(sizes.logical_bytes),
+            db_size: bytes(sizes.reported_bytes()),
+            db_size_in_use: bytes(sizes.reported_bytes()),
             leader: context.raft.leader().map_or(0, |leader| leader.0),
             raft_index: context.raft.committed().0,
             raft_applied_index: context.raft.applied().0,

@@ -4,7 +4,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, exponential_buckets,
     register_histogram_vec, register_int_counter, register_int_gauge,
 };
-use rusd_proto::etcdserverpb::{TxnResponse, response_op::Response};
+use rusd_proto::etcdserverpb::{
+    DeleteRangeResponse, PutResponse, TxnResponse, response_op::Response,
+};
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, RequestKind};
 use rusd_state::Applied;
 use rusd_storage::{Change, ChangeKind, ReadAt, ReadView, Record};
@@ -30,8 +32,8 @@ metrics! {
     PUTS: IntCounter = register_int_counter("etcd_mvcc_put_total", "Puts applied by this member.");
     /// Deletes applied.
     DELETES: IntCounter = register_int_counter("etcd_mvcc_delete_total", "Deletes applied by this member.");
-    /// Transactions applied.
-    TXNS: IntCounter = register_int_counter("etcd_mvcc_txn_total", "Transactions applied by this member.");
+    /// Transactions of the store.
+    TXNS: IntCounter = register_int_counter("etcd_mvcc_txn_total", "Requests with more than one operation on keys.");
     /// Ranges read.
     RANGES: IntCounter = register_int_counter("etcd_mvcc_range_total", "Ranges read on this member.");
     /// Keys and values written.
@@ -102,15 +104,90 @@ pub fn count(applied: &Applied) {
         PUTS.inc_by(puts);
         PUT_BYTES.add(i64::try_from(put_bytes).unwrap_or(i64::MAX));
     }
-    match &applied.result {
-        Ok(ApplyReply::DeleteRange(_)) => DELETES.inc(),
+    let operations = match &applied.result {
+        Ok(ApplyReply::Put(response)) => Operations::put(response),
+        Ok(ApplyReply::DeleteRange(response)) => Operations::delete(response),
         // Every key of the lease is deleted by itself.
-        Ok(ApplyReply::LeaseRevoke(_)) => DELETES.inc_by(deleted),
-        Ok(ApplyReply::Txn(response)) => {
-            TXNS.inc();
-            DELETES.inc_by(deletes(response));
+        Ok(ApplyReply::LeaseRevoke(_)) => Operations {
+            deletes: deleted,
+            ..Operations::default()
+        },
+        Ok(ApplyReply::Txn(response)) => Operations::of(response),
+        // etcd asks its store for the revision with a range.
+        Ok(ApplyReply::Compact(_)) => Operations {
+            ranges: 1,
+            ..Operations::default()
+        },
+        _ => Operations::default(),
+    };
+    operations.count();
+}
+
+/// Counts what a transaction answered without the log has read.
+pub fn count_read_only(response: &TxnResponse) {
+    Operations::of(response).count();
+}
+
+/// Counts the compares of a transaction: each is a range, up to the first that does not hold. Which one that was is not
+/// known here; most transactions have one.
+pub fn count_compares(compares: usize, succeeded: bool) {
+    let looked_at = if succeeded { compares } else { compares.min(1) };
+    RANGES.inc_by(looked_at as u64);
+}
+
+/// What a request has asked of the store, as etcd counts it: every look at keys is a range, and a transaction is what
+/// has more than one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Operations {
+    ranges: u64,
+    puts: u64,
+    deletes: u64,
+}
+
+impl Operations {
+    fn put(response: &PutResponse) -> Self {
+        Self {
+            ranges: (!response.prev_kv.is_empty()).into(),
+            puts: 1,
+            deletes: 0,
         }
-        _ => {}
+    }
+
+    /// A delete counts whether it found keys or not.
+    fn delete(response: &DeleteRangeResponse) -> Self {
+        Self {
+            ranges: (!response.prev_kvs.is_empty()).into(),
+            puts: 0,
+            deletes: 1,
+        }
+    }
+
+    fn of(txn: &TxnResponse) -> Self {
+        let mut all = Self::default();
+        for response in &txn.responses {
+            let one = match &response.response {
+                Some(Response::ResponseRange(_)) => Self {
+                    ranges: 1,
+                    ..Self::default()
+                },
+                Some(Response::ResponsePut(response)) => Self::put(response),
+                Some(Response::ResponseDeleteRange(response)) => Self::delete(response),
+                Some(Response::ResponseTxn(nested)) => Self::of(nested),
+                None => Self::default(),
+            };
+            all.ranges += one.ranges;
+            all.puts += one.puts;
+            all.deletes += one.deletes;
+        }
+        all
+    }
+
+    fn count(self) {
+        RANGES.inc_by(self.ranges);
+        DELETES.inc_by(self.deletes);
+        if self.ranges + self.puts + self.deletes > 1 {
+            TXNS.inc();
+        }
     }
 }
 
@@ -121,24 +198,12 @@ fn key_and_value_bytes(change: &Change) -> usize {
     change.key.len() + record.value().map_or(0, |value| value.len())
 }
 
-/// The delete requests that a transaction carried out, whether they found keys or not.
-fn deletes(txn: &TxnResponse) -> u64 {
-    let responses = txn.responses.iter();
-    responses
-        .map(|response| match &response.response {
-            Some(Response::ResponseDeleteRange(_)) => 1,
-            Some(Response::ResponseTxn(nested)) => deletes(nested),
-            _ => 0,
-        })
-        .sum()
-}
-
 /// Publishes sizes and revisions.
 pub fn publish(view: &ReadView) {
     let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let sizes = view.sizes();
-    DB_SIZE.set(gauge(sizes.logical_bytes));
-    DB_SIZE_IN_USE.set(gauge(sizes.in_use_bytes));
+    DB_SIZE.set(gauge(sizes.reported_bytes()));
+    DB_SIZE_IN_USE.set(gauge(sizes.reported_bytes()));
     KEYS.set(gauge(sizes.keys));
     REVISION.set(view.revision());
     COMPACTED.set(view.compacted_revision());

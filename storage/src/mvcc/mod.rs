@@ -102,16 +102,25 @@ pub struct SealedBatch {
 /// trees are few and are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Every retained record with its engine key. Falls as compaction removes records.
+    /// Every retained record with its engine key. Falls as compaction removes records: what is freed is free at once.
     pub logical_bytes: u64,
-    /// The same: what compaction frees is free at once.
-    pub in_use_bytes: u64,
     /// The records of live keys at the newest revision.
     pub live_bytes: u64,
     /// Live keys.
     pub keys: u64,
     /// Retained records.
     pub records: u64,
+}
+
+/// What an empty database is said to take: a page.
+const EMPTY_BYTES: u64 = 4096;
+
+impl Sizes {
+    /// What clients are told, for all of it and for what is in use: what compaction frees is free at once. Never 0, as
+    /// etcd's never is, for they divide by it (`etcdctl endpoint status` does).
+    pub fn reported_bytes(&self) -> u64 {
+        self.logical_bytes.saturating_add(EMPTY_BYTES)
+    }
 }
 
 /// Settings of the store.
@@ -347,7 +356,6 @@ impl MvccStore {
         let (keys, live_bytes) = self.index.view().measure(&KeyRange::all());
         Sizes {
             logical_bytes: self.logical_bytes,
-            in_use_bytes: self.logical_bytes,
             live_bytes,
             keys,
             records: self.records,

@@ -202,6 +202,55 @@ func TestMetrics_P13(t *testing.T) {
 	}
 }
 
+// TestStoreCounters_P13 compares how much the counters of the store rise with
+// requests of many kinds.
+func TestStoreCounters_P13(t *testing.T) {
+	t.Parallel()
+	pair, err := harness.StartPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	script, err := Load("testdata/counters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters := func(url string) map[string]float64 {
+		families, err := scrape(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]float64{}
+		for _, name := range []string{"put", "delete", "range", "txn"} {
+			name = "etcd_mvcc_" + name + "_total"
+			if f := families[name]; f != nil {
+				found[name] = number(f.samples[name])
+			}
+		}
+		return found
+	}
+	urls := []string{pair.Etcd.Server.ClientURL, pair.Subject.Server.ClientURL}
+	var rises [2]map[string]float64
+	for i, url := range urls {
+		rises[i] = counters(url)
+	}
+	for _, c := range script {
+		if err := Run(pair, c, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, url := range urls {
+		for name, after := range counters(url) {
+			rises[i][name] = after - rises[i][name]
+		}
+	}
+	for name, etcd := range rises[0] {
+		if rusd := rises[1][name]; rusd != etcd || etcd == 0 {
+			t.Errorf("%s rises by %v, not %v", name, rusd, etcd)
+		}
+	}
+}
+
 // TestMetricsListener_P15 serves health and metrics, and nothing else, on
 // --listen-metrics-urls.
 func TestMetricsListener_P15(t *testing.T) {
