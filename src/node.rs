@@ -175,6 +175,7 @@ fn rewrite_if_grown(config: &Config, reclaimable_bytes: u64, graph: &Graph) {
         return;
     };
     if reclaimable_bytes <= threshold {
+        // etcd's words.
         info!(reclaimable_bytes, threshold, "Skipping defragmentation");
         return;
     }

@@ -16,7 +16,7 @@
 
 use rusd_state::{StateError, StateMachine};
 use rusd_storage::engine::{
-    Checkpoint, Engine, EngineDir, EngineError, EngineOptions, Replacement, caught,
+    Checkpoint, Engine, EngineDir, EngineError, EngineOptions, Replacement, caught, forget_damage,
 };
 use rusd_storage::{MvccOptions, MvccStore};
 use std::path::{Path, PathBuf};
@@ -176,8 +176,12 @@ fn open_live(base: &Path, options: &EngineOptions) -> Result<Result<Opened, Stri
     Ok(match read(&engine)? {
         Ok(machine) => Ok(Opened { engines, machine }),
         Err(damage) => {
+            let dir = engines.engine_dir();
             // Whatever closing a damaged engine comes to, it is not used any more.
             let _closed = caught(move || (engine.close(), drop(engines)));
+            if let Err(error) = forget_damage(&dir) {
+                warn!(%error, "cannot take back the mark of damage");
+            }
             Err(damage)
         }
     })

@@ -312,6 +312,22 @@ async fn without_checkpoints_a_damaged_engine_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_finds_a_flipped_bit_and_no_checkpoint_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path();
+    let options = options("redb", "0");
+    truncate_the_log(data_dir, &options).await;
+    damage(&live(data_dir), Damage::Rotten);
+    for _ in 0..2 {
+        let (code, log) = refused(data_dir, &options);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("its checksum or its layout is wrong"), "{log}");
+        assert!(!log.contains("showed while it ran"), "{log}");
+        assert!(!live(data_dir).join("DAMAGED").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_that_is_damaged_too_is_refused_as_often_as_it_is_tried() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path();

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// How often it looks: fine enough for the pause between two steps of a compaction.
 pub const FINE_TICK: Duration = Duration::from_millis(10);
 
+/// Ticks of actors that count in tenths of seconds.
+pub const COARSE_TICK: Duration = Duration::from_millis(100);
+
 /// Ticks each port at its interval, from one thread, until the returned sender is dropped.
 pub fn start(
     clock: Clock,

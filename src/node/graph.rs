@@ -1,5 +1,6 @@
 //! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are made.
 
+use super::clock::{COARSE_TICK, FINE_TICK};
 use super::disk::Disk;
 use super::threads::Threads;
 use super::{NodeError, millis};
@@ -17,8 +18,6 @@ use rusd_watch::{self as watch, Watch, WatchConfig};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Ticks of actors that count in tenths of seconds.
-const COARSE_TICK: Duration = Duration::from_millis(100);
 /// How often the remaining time of leases is written down, with the gate LeaseCheckpoint (L-10).
 const LEASE_CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
 
@@ -187,7 +186,6 @@ impl Unlinked {
 impl Graph {
     /// Who lives by ticks, and how often.
     pub fn ticks(&self, heartbeat_interval: Duration) -> Vec<(Duration, Port<Tick>)> {
-        use super::clock::FINE_TICK;
         vec![
             (
                 heartbeat_interval.min(FINE_TICK * 2),

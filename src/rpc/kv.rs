@@ -195,8 +195,7 @@ impl pb::kv_server::Kv for KvService {
             let mut response =
                 txn::read_only_on_newest(&self.context.views, &request).map_err(status)?;
             timed.end(true);
-            metrics::count_compares(compares, response.succeeded);
-            metrics::count_read_only(&response);
+            metrics::count_read_only(compares, &response);
             self.context.complete(&mut response.header);
             return Ok(Response::new(response));
         }

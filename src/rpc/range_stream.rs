@@ -5,6 +5,7 @@
 
 use super::Context;
 use super::context::status;
+use bytes::Bytes;
 use rusd_proto::etcdserverpb as pb;
 use rusd_state::kv::stream::Pager;
 use std::pin::Pin;
@@ -19,8 +20,8 @@ const PATH: &str = "/etcdserverpb.KV/RangeStream";
 enum Source {
     /// Read one at a time as the client takes them.
     Pager(Pager),
-    /// All there; what was not sent yet.
-    Whole(pb::RangeResponse),
+    /// All there: what was not sent yet, and the rest of the last chunk.
+    Whole(std::vec::IntoIter<Bytes>, pb::RangeResponse),
     /// The last one was sent.
     End,
 }
@@ -44,16 +45,18 @@ impl Chunks {
     }
 
     /// Pieces of a reply to Range.
-    pub fn cut(context: Arc<Context>, reply: pb::RangeResponse) -> Self {
+    pub fn cut(context: Arc<Context>, mut reply: pb::RangeResponse) -> Self {
+        let kvs = std::mem::take(&mut reply.kvs).into_iter();
         Self {
             context,
-            source: Source::Whole(reply),
+            source: Source::Whole(kvs, reply),
         }
     }
 
     fn next(&mut self) -> Option<Result<pb::RangeResponse, Status>> {
         match std::mem::replace(&mut self.source, Source::End) {
             Source::Pager(mut pager) => {
+                rusd_mvcc::metrics::RANGES.inc();
                 let chunk = pager.next_on_newest(&self.context.views).map_err(status);
                 if chunk.is_ok() && !pager.is_finished() {
                     self.source = Source::Pager(pager);
@@ -65,32 +68,35 @@ impl Chunks {
                     response
                 }))
             }
-            Source::Whole(mut rest) => {
-                let bytes_max = self.context.limits.max_request_bytes;
-                let Some(chunk) = cut_first(&mut rest.kvs, bytes_max) else {
-                    return Some(Ok(rest));
-                };
-                self.source = Source::Whole(rest);
-                Some(Ok(chunk))
+            Source::Whole(mut kvs, mut last) => {
+                let chunk = take_chunk(&mut kvs, self.context.limits.max_request_bytes);
+                if kvs.len() == 0 {
+                    last.kvs = chunk;
+                    return Some(Ok(last));
+                }
+                self.source = Source::Whole(kvs, last);
+                Some(Ok(pb::RangeResponse {
+                    kvs: chunk,
+                    ..pb::RangeResponse::default()
+                }))
             }
             Source::End => None,
         }
     }
 }
 
-/// Takes a chunk of `kvs` that has about so many bytes, unless all of them have less: those are the last chunk's.
-fn cut_first(kvs: &mut Vec<bytes::Bytes>, bytes_max: usize) -> Option<pb::RangeResponse> {
+/// Takes about so many bytes, and at least one, if there is one.
+fn take_chunk(kvs: &mut std::vec::IntoIter<Bytes>, bytes_max: usize) -> Vec<Bytes> {
     let mut bytes = 0;
-    let end = kvs.iter().position(|kv| {
+    let mut chunk = Vec::new();
+    while bytes < bytes_max || chunk.is_empty() {
+        let Some(kv) = kvs.next() else {
+            break;
+        };
         bytes += kv.len();
-        bytes >= bytes_max
-    })?;
-    let rest = kvs.split_off(end + 1);
-    (!rest.is_empty()).then_some(())?;
-    Some(pb::RangeResponse {
-        kvs: std::mem::replace(kvs, rest),
-        ..pb::RangeResponse::default()
-    })
+        chunk.push(kv);
+    }
+    chunk
 }
 
 impl futures_core::Stream for Chunks {
@@ -111,21 +117,18 @@ impl futures_core::Stream for Chunks {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::cut_first;
+    use super::take_chunk;
     use bytes::Bytes;
 
     #[test]
     fn kv_s03_a_sorted_reply_is_cut_and_nothing_is_lost() {
         let kv = |byte: u8| Bytes::from(vec![byte; 10]);
-        let mut kvs: Vec<Bytes> = (0..5).map(kv).collect();
-        assert_eq!(cut_first(&mut kvs, 15).unwrap().kvs, [kv(0), kv(1)]);
-        assert_eq!(cut_first(&mut kvs, 1).unwrap().kvs, [kv(2)]);
-        // What ends with the range goes into the last chunk, with the count.
-        assert_eq!(cut_first(&mut kvs, 15), None);
-        assert_eq!(cut_first(&mut kvs, 100), None);
-        assert_eq!(kvs, [kv(3), kv(4)]);
-        assert_eq!(cut_first(&mut Vec::new(), 0), None);
+        let all: Vec<Bytes> = (0..5).map(kv).collect();
+        let mut kvs = all.into_iter();
+        assert_eq!(take_chunk(&mut kvs, 15), [kv(0), kv(1)]);
+        assert_eq!(take_chunk(&mut kvs, 0), [kv(2)]);
+        assert_eq!(take_chunk(&mut kvs, 100), [kv(3), kv(4)]);
+        assert_eq!(take_chunk(&mut kvs, 100), Vec::<Bytes>::new());
     }
 }

@@ -110,8 +110,8 @@ struct Entry {
     live: Arc<LiveLease>,
     /// Its deadline while it is closed; while it is open, `live` has it.
     closed_deadline_ms: u64,
-    /// The higher, the later it was given its time here: deadlines of one tick are equal.
-    turn: u64,
+    /// Among leases that were given their time within one tick, which have one deadline: the later, the higher.
+    order: u64,
     /// Its place in the timer.
     wake_ms: Option<u64>,
     /// Its place among the checkpoints.
@@ -129,7 +129,7 @@ impl Entry {
             remaining_ttl_s,
             live,
             closed_deadline_ms: NEVER,
-            turn: 0,
+            order: 0,
             wake_ms: None,
             checkpoint_ms: None,
             touched: false,
@@ -200,8 +200,8 @@ pub struct LeaseTimer {
     /// It has just come to lead: deadlines are set at the next tick.
     promoted: bool,
     now_ms: u64,
-    /// The last one given.
-    turn: u64,
+    /// The last [`Entry::order`] given.
+    last_order: u64,
     /// Deadlines up to here are being acted on.
     checked_ms: Option<u64>,
     timer: BTreeSet<(u64, LeaseId)>,
@@ -223,7 +223,7 @@ impl LeaseTimer {
             leads: None,
             promoted: false,
             now_ms: 0,
-            turn: 0,
+            last_order: 0,
             checked_ms: None,
             timer: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
@@ -260,6 +260,7 @@ impl LeaseTimer {
             .unwrap_or_else(|| Arc::new(LiveLease::closed(ttl_s)));
         self.leases
             .insert(id, Entry::new(ttl_s, remaining_ttl_s, live));
+        self.put_last(id);
         self.touch(id);
         self.schedule_checkpoint(id);
     }
@@ -298,14 +299,19 @@ impl LeaseTimer {
         }
     }
 
+    fn put_last(&mut self, id: LeaseId) {
+        if let Some(entry) = self.leases.get_mut(&id) {
+            self.last_order += 1;
+            entry.order = self.last_order;
+        }
+    }
+
     /// Gives a lease its full time, from the next tick on.
     fn touch(&mut self, id: LeaseId) {
         let (Some(entry), Some(_)) = (self.leases.get_mut(&id), self.leads) else {
             return;
         };
         let counted_ms = entry.close();
-        self.turn += 1;
-        entry.turn = self.turn;
         if !entry.touched {
             entry.touched = true;
             self.touched.push(id);
@@ -394,6 +400,7 @@ impl LeaseTimer {
             return Renewal::Expired;
         }
         let (ttl_s, checkpointed) = (entry.ttl_s, entry.remaining_ttl_s > 0);
+        self.put_last(id);
         self.touch(id);
         if checkpointed {
             self.resets.insert(id);
@@ -425,7 +432,7 @@ impl LeaseTimer {
         let mut order: Vec<(u64, u64, LeaseId)> = self
             .leases
             .iter()
-            .map(|(id, entry)| (entry.deadline_ms(), entry.turn, *id))
+            .map(|(id, entry)| (entry.deadline_ms(), entry.order, *id))
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, id)| id).collect()

@@ -126,7 +126,7 @@ pub struct Mvcc {
     lagging_through: Option<i64>,
     /// The compactor does not know the revision.
     revision_untold: bool,
-    /// Compactions whose callers wait for the physical removal, with the revision each waits for.
+    /// Callers of compactions who wait for the physical removal.
     physical_compactions: Vec<Reply<ApplyResult>>,
     /// Compaction's steps and the engine writer.
     give_way: GiveWay,
@@ -316,7 +316,7 @@ impl Mvcc {
         );
     }
 
-    /// Without hurry, once in a while: it would wake the compactor's thread after every batch.
+    /// At a tick and not after every batch, which would wake the compactor's thread for nothing.
     fn tell_revision(&mut self) {
         let advanced = RevisionAdvanced {
             revision: self.machine.keys().revision(),
@@ -507,7 +507,7 @@ impl Mvcc {
             _ => false,
         };
         if !told {
-            tracing::debug!(through = newest, "the watch hub is behind");
+            tracing::debug!(through = newest, "the watch hub is to read history");
             self.lagging_through = Some(newest);
         }
         self.tell_lag();

@@ -123,20 +123,21 @@ pub fn count(applied: &Applied) {
     operations.count();
 }
 
-/// Counts what a transaction answered without the log has read.
-pub fn count_read_only(response: &TxnResponse) {
-    Operations::of(response).count();
+/// Counts a transaction that was answered without the log, and had so many compares.
+pub fn count_read_only(compares: usize, response: &TxnResponse) {
+    let mut operations = Operations::of(response);
+    operations.ranges += Operations::compares(compares, response.succeeded).ranges;
+    operations.count();
 }
 
-/// Counts the compares of a transaction: each is a range, up to the first that does not hold. Which one that was is not
-/// known here; most transactions have one.
+/// Counts the compares of a transaction that writes: for etcd's store they are a transaction before it.
 pub fn count_compares(compares: usize, succeeded: bool) {
-    let looked_at = if succeeded { compares } else { compares.min(1) };
-    RANGES.inc_by(looked_at as u64);
+    Operations::compares(compares, succeeded).count();
 }
 
 /// What a request has asked of the store, as etcd counts it: every look at keys is a range, and a transaction is what
-/// has more than one operation.
+/// has more than one operation. Near enough, for what a reply does not show is not counted: a look for a previous record
+/// that there was not, a value or lease that was kept, the compares of nested transactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Operations {
     ranges: u64,
@@ -145,6 +146,15 @@ struct Operations {
 }
 
 impl Operations {
+    /// Each is a range, up to the first that does not hold. Which one that was is not known here: most have one.
+    fn compares(compares: usize, succeeded: bool) -> Self {
+        let looked_at = if succeeded { compares } else { compares.min(1) };
+        Self {
+            ranges: looked_at as u64,
+            ..Self::default()
+        }
+    }
+
     fn put(response: &PutResponse) -> Self {
         Self {
             ranges: (!response.prev_kv.is_empty()).into(),

@@ -40,7 +40,7 @@ pub enum CopyError {
     Copy(EngineError),
 }
 
-/// What becomes of damage that only reading shows.
+/// What becomes of damage that only reading the other trees shows: those of `kv_rev` have checksums, and end any copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// It is copied with the rest.

@@ -150,7 +150,7 @@ impl Watch {
             random.hash_one(0_u64),
         ));
         let demand = Arc::<WatchDemand>::default();
-        let published_demand = demand.clone();
+        let shown = demand.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             hub,
             demand,
@@ -164,7 +164,7 @@ impl Watch {
         });
         Started {
             ports: Ports::new(&address),
-            demand: published_demand,
+            demand: shown,
             address,
         }
     }

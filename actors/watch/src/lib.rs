@@ -23,8 +23,8 @@
 //! Because the next revision moves only when a response was taken, there is neither gap nor duplicate.
 //!
 //! The state machine never waits for the hub: beyond the bound of its port it says [`Lagged`], and
-//! everybody becomes old. While no stream is open it says nothing ([`WatchDemand`]). Nor does the hub wait for a stream: a client that does not read costs its queue
-//! ([`limits::SINK`]) and its watchers' places in line.
+//! everybody becomes old. While no stream is open it says nothing ([`WatchDemand`]). Nor does the hub wait for
+//! a stream: a client that does not read costs its queue ([`limits::SINK`]) and its watchers' places in line.
 //!
 //! Memory: a watcher is 48 bytes in a slab, about 20 in its stream's map and 4 to 8 in its group, so about 80 bytes and
 //! its share of the group; a group (a distinct range) is about 200 bytes and its keys. The ring keeps at most

@@ -28,6 +28,18 @@ pub(super) fn check(dir: &Path, engine: &'static str) -> Result<(), EngineError>
     }
 }
 
+/// Takes back the mark of an engine whose damage showed while it was first read: that it shows again at the next start,
+/// and as what it is, needs no mark.
+pub fn forget(dir: &Path) -> Result<(), EngineError> {
+    let path = dir.join(FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io("engine directory", &path, "remove", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An engine that marks its directory when it turns out damaged.
 pub(super) struct Marking<E> {
     inner: E,

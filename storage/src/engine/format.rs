@@ -34,7 +34,8 @@ pub fn check(dir: &Path, kind: EngineKind) -> Result<bool, EngineError> {
         ["rusd", "engine", other, "format", version] if version.parse::<u32>().is_ok() => {
             let reason = format!(
                 "it holds data of the engine {other:?} in format {version}; this program was \
-                 asked to read engine \"{name}\" in format {VERSION}"
+                 asked to read engine \"{name}\" in format {VERSION}. Serve it with what wrote it, and move the \
+                 data to a new member with `etcdctl make-mirror`"
             );
             EngineError::fatal(name, dir, reason)
         }

@@ -47,6 +47,7 @@ use bytes::Bytes;
 
 pub use batch::{Op, WriteBatch};
 use damage::Marking;
+pub use damage::forget as forget_damage;
 pub use dir::{Checkpoint, EngineDir, Replacement, Retired, Rewrite};
 pub use error::EngineError;
 pub use memory::{Faults, Memory};

@@ -29,13 +29,15 @@ impl WatchDemand {
         self.streams.load(Ordering::SeqCst) > 0
     }
 
-    /// Hub: its first stream opens. Says which revision was published last, for the hub may not have been told.
+    /// Hub: its first stream opens, and is counted until [`set`](Self::set) counts again. Says which revision was
+    /// published last, for the hub may not have been told.
     pub fn first_stream(&self) -> i64 {
         self.streams.store(1, Ordering::SeqCst);
         self.published.load(Ordering::SeqCst)
     }
 
-    /// Hub: how many streams there are, and how many watchers want previous records.
+    /// Hub: how many streams there are, and how many watchers want previous records. Never the step from no stream to one,
+    /// which is where the order counts.
     pub fn set(&self, streams: usize, previous: usize) {
         self.previous.store(previous, Ordering::Release);
         self.streams.store(streams, Ordering::Release);
