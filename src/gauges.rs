@@ -25,10 +25,10 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
     labelled(
         "etcd_server_version",
         "The version reported to clients.",
-        "server_version",
-        &version,
+        &["server_version"],
+        &[&version],
     )?;
-    labelled("etcd_server_id", "This member.", "server_id", &member)?;
+    labelled("etcd_server_id", "This member.", &["server_id"], &[&member])?;
     plain(
         "etcd_server_is_learner",
         "Whether this member has no vote.",
@@ -49,15 +49,12 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
         "The revision of users, roles and permissions; 1 while there are none.",
         1,
     )?;
-    let known = IntGaugeVec::new(
-        Opts::new(
-            "etcd_network_known_peers",
-            "Members, as this one knows them.",
-        ),
+    labelled(
+        "etcd_network_known_peers",
+        "Members, as this one knows them.",
         &["Local", "Remote"],
+        &[&member, &member],
     )?;
-    known.with_label_values(&[&member, &member]).set(1);
-    prometheus::register(Box::new(known))?;
     let quota = config.storage.quota_bytes.unwrap_or(0);
     plain(
         "etcd_server_quota_backend_bytes",
@@ -89,9 +86,10 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
     prometheus::register(Box::new(memory))
 }
 
-fn labelled(name: &str, help: &str, label: &str, value: &str) -> prometheus::Result<()> {
-    let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
-    gauge.with_label_values(&[value]).set(1);
+/// A gauge of 1 that says something by its labels.
+fn labelled(name: &str, help: &str, labels: &[&str], values: &[&str]) -> prometheus::Result<()> {
+    let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    gauge.with_label_values(values).set(1);
     prometheus::register(Box::new(gauge))
 }
 

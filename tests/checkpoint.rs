@@ -120,6 +120,19 @@ async fn put(server: &Server, name: &str, count: u64, acknowledged: &mut Acknowl
     }
 }
 
+/// Starts a server that makes a checkpoint of so many puts.
+async fn checkpointed(
+    data_dir: &Path,
+    options: &Options,
+    count: u64,
+    acknowledged: &mut Acknowledged,
+) -> Server {
+    let mut server = Server::start(data_dir, options);
+    put(&server, "k", count, acknowledged).await;
+    server.wait_for_log("finished a checkpoint");
+    server
+}
+
 /// Every acknowledged write is in the history, which has every revision once.
 async fn assert_complete(mut client: Client, acknowledged: &Acknowledged) {
     let last = *acknowledged.keys().next_back().unwrap();
@@ -177,9 +190,7 @@ async fn a_damaged_engine_is_rebuilt(engine: &str, kinds: &[Damage]) {
     let data_dir = directory.path();
     let options = options(engine, SHORT_INTERVAL);
     let mut acknowledged = Acknowledged::new();
-    let mut server = Server::start(data_dir, &options);
-    put(&server, "first", 200, &mut acknowledged).await;
-    server.wait_for_log("finished a checkpoint");
+    let mut server = checkpointed(data_dir, &options, 200, &mut acknowledged).await;
 
     let mut rebuilt = 0;
     for kind in kinds {
@@ -230,9 +241,7 @@ async fn a_flipped_bit_is_found_at_the_next_start() {
         let directory = tempfile::tempdir().unwrap();
         let options = options(engine, SHORT_INTERVAL);
         let mut acknowledged = Acknowledged::new();
-        let mut server = Server::start(directory.path(), &options);
-        put(&server, "k", 200, &mut acknowledged).await;
-        server.wait_for_log("finished a checkpoint");
+        let mut server = checkpointed(directory.path(), &options, 200, &mut acknowledged).await;
         let before = hash(&mut server.client().await).await;
         server.stop();
         damage(&live(directory.path()), Damage::Rotten);
@@ -332,10 +341,8 @@ async fn a_checkpoint_that_is_damaged_too_is_refused_as_often_as_it_is_tried() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path();
     let options = options("redb", SHORT_INTERVAL);
-    let mut server = Server::start(data_dir, &options);
     let mut acknowledged = Acknowledged::new();
-    put(&server, "k", 100, &mut acknowledged).await;
-    server.wait_for_log("finished a checkpoint");
+    let mut server = checkpointed(data_dir, &options, 100, &mut acknowledged).await;
     server.stop();
     truncate_the_log(data_dir, &options).await;
     let checkpoint = fs::read_to_string(store(data_dir).join("CHECKPOINT")).unwrap();
@@ -394,12 +401,11 @@ async fn switching_checkpoints_off_removes_the_one_there_is() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path();
     let mut acknowledged = Acknowledged::new();
-    let mut server = Server::start(data_dir, &options("redb", SHORT_INTERVAL));
-    put(&server, "k", 50, &mut acknowledged).await;
-    server.wait_for_log("finished a checkpoint");
+    let options = |interval| self::options("redb", interval);
+    let mut server = checkpointed(data_dir, &options(SHORT_INTERVAL), 50, &mut acknowledged).await;
     server.stop();
     assert!(store(data_dir).join("CHECKPOINT").exists());
-    let mut server = Server::start(data_dir, &options("redb", "0"));
+    let mut server = Server::start(data_dir, &options("0"));
     let mut client = server.client().await;
     let all = GetOptions::new().with_all_keys().with_count_only();
     assert_eq!(client.get("", Some(all)).await.unwrap().count(), 50);
@@ -416,9 +422,7 @@ async fn what_is_replayed_is_what_was() {
         let directory = tempfile::tempdir().unwrap();
         let options = options(engine, SHORT_INTERVAL);
         let mut acknowledged = Acknowledged::new();
-        let mut server = Server::start(directory.path(), &options);
-        put(&server, "k", 200, &mut acknowledged).await;
-        server.wait_for_log("finished a checkpoint");
+        let mut server = checkpointed(directory.path(), &options, 200, &mut acknowledged).await;
         server.stop();
         // No further checkpoint: all of this is replayed.
         let options = self::options(engine, "1h");

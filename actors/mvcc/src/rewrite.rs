@@ -40,12 +40,12 @@ pub enum CopyError {
     Copy(EngineError),
 }
 
-/// What becomes of damage that only reading the other trees shows: those of `kv_rev` have checksums, and end any copy.
+/// What becomes of records that make no sense though their checksums, which end any copy if they are wrong, are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// It is copied with the rest.
+    /// They are copied with the rest.
     Copied,
-    /// It ends the copy: a checkpoint takes the place of one that may still be whole.
+    /// They end the copy: a checkpoint takes the place of one that may still be whole.
     Refused,
 }
 

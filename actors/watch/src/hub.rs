@@ -288,16 +288,14 @@ impl Hub {
 
     /// Sends what was committed to the watchers that follow live events. Those that cannot take it, fall behind.
     pub fn pass_on(&mut self) {
-        let mut revisions = std::mem::take(&mut self.pending);
+        let revisions = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         if revisions.len() > self.config.apart_revisions {
             self.send_together(revisions);
             return;
         }
-        while !revisions.is_empty() {
-            let later = revisions.split_off(1);
-            self.send_together(revisions);
-            revisions = later;
+        for revision in revisions {
+            self.send_together(vec![revision]);
         }
     }
 

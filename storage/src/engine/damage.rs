@@ -32,12 +32,8 @@ pub(super) fn check(dir: &Path, engine: &'static str) -> Result<(), EngineError>
 /// and as what it is, needs no mark.
 pub fn forget(dir: &Path) -> Result<(), EngineError> {
     let path = dir.join(FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(EngineError::io("engine directory", &path, "remove", &error))
-        }
-        _ => Ok(()),
-    }
+    files::remove_if_there(&path)
+        .map_err(|error| EngineError::io("engine directory", &path, "remove", &error))
 }
 
 /// An engine that marks its directory when it turns out damaged.

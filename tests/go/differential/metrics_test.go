@@ -107,6 +107,19 @@ func excludedMetrics(t *testing.T) []string {
 	return names
 }
 
+// callBoth makes the calls of a directory on both.
+func callBoth(t *testing.T, pair *harness.Pair, dir string) {
+	script, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range script {
+		if err := Run(pair, c, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestMetrics_P13 compares names, types, labels and buckets of the metrics
 // after the same calls on both.
 func TestMetrics_P13(t *testing.T) {
@@ -116,15 +129,7 @@ func TestMetrics_P13(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pair.Close()
-	script, err := Load("testdata/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range script {
-		if err := Run(pair, c, func(string) {}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	callBoth(t, pair, "testdata/metrics")
 	etcd, err := scrape(pair.Etcd.Server.ClientURL)
 	if err != nil {
 		t.Fatal("etcd:", err)
@@ -211,10 +216,6 @@ func TestStoreCounters_P13(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pair.Close()
-	script, err := Load("testdata/counters")
-	if err != nil {
-		t.Fatal(err)
-	}
 	counters := func(url string) map[string]float64 {
 		families, err := scrape(url)
 		if err != nil {
@@ -234,11 +235,7 @@ func TestStoreCounters_P13(t *testing.T) {
 	for i, url := range urls {
 		rises[i] = counters(url)
 	}
-	for _, c := range script {
-		if err := Run(pair, c, func(string) {}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	callBoth(t, pair, "testdata/counters")
 	for i, url := range urls {
 		for name, after := range counters(url) {
 			rises[i][name] = after - rises[i][name]
