@@ -2,7 +2,8 @@
 //!
 //! An actor never awaits another: it *tells*, through a [`Port`], and a message that wants an
 //! answer carries a [`Reply`]. Dropping a `Reply` unanswered gives its caller an error, never a hang.
-//! One file per receiver, named after it; `port` and `reply` are the transport; `status` has the few
+//! One file per receiver, named after it; `port`, `reply` and `receive` are the transport, `proposer` the way to propose;
+//! `status` has the few
 //! numbers that are published instead of asked for, `live_leases` what is renewed in place, and `fatal` is how any of
 //! them ends the process.
 
@@ -12,10 +13,13 @@ pub mod fatal;
 pub mod lease;
 pub mod live_leases;
 pub mod members;
+pub mod metrics;
 pub mod mvcc;
 pub mod port;
+pub mod proposer;
 pub mod raft;
 pub mod reader;
+mod receive;
 pub mod reply;
 pub mod status;
 pub mod watch;
@@ -24,6 +28,7 @@ pub use clock::Clock;
 pub use fatal::{Fatal, fatal};
 pub use live_leases::LiveLeases;
 pub use port::{Delivery, Port, Probe, Refused};
+pub use proposer::Proposer;
 pub use reply::{Dropped, Pending, Reply};
 pub use rusd_proto::ids::{ClusterId, Index, LeaseId, MemberId, RequestId, Term};
 pub use status::{Published, RaftStatus, Role};
@@ -33,6 +38,13 @@ pub use status::{Published, RaftStatus, Role};
 pub struct Tick {
     /// Milliseconds of the member's [`Clock`].
     pub now_ms: u64,
+}
+
+/// Are you there? Sent once a second to the threads that nothing works without; one that hangs does not answer.
+#[derive(Debug)]
+pub struct Heartbeat {
+    /// Answered at once.
+    pub reply: Reply<()>,
 }
 
 /// The Raft role or term of this member changed.

@@ -4,39 +4,29 @@
 //! dropped `send` future takes its message back), so a port always uses `do_send` and keeps its own count:
 //! up at [`Port::tell`], down when the receiver opens the [`Delivery`].
 
+use crate::metrics;
 use actix::{Actor, Addr, Handler, Recipient};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use thiserror::Error;
 
 static DEPTH: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    registered(IntGaugeVec::new(
-        Opts::new("rusd_port_depth", "Messages queued at an actor's port."),
+    metrics::gauges(
+        "rusd_port_depth",
+        "Messages queued at an actor's port.",
         &["port"],
-    ))
+    )
 });
 
 static REFUSALS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    registered(IntCounterVec::new(
-        Opts::new(
-            "rusd_port_refusals_total",
-            "Messages refused at an actor's port because it was full.",
-        ),
+    metrics::counters(
+        "rusd_port_refusals_total",
+        "Messages refused at an actor's port because it was full.",
         &["port"],
-    ))
+    )
 });
-
-/// Registers a metric whose name is a constant of this program.
-#[allow(clippy::expect_used)] // Only a misspelt constant can fail here, and every test run would show it.
-fn registered<M: prometheus::core::Collector + Clone + 'static>(
-    metric: prometheus::Result<M>,
-) -> M {
-    let metric = metric.expect("the metric's name and labels are valid");
-    prometheus::register(Box::new(metric.clone())).expect("the metric is registered once");
-    metric
-}
 
 /// Why a message was not taken; it comes back to its sender.
 #[derive(Error)]
@@ -59,7 +49,7 @@ impl<M> fmt::Debug for Refused<M> {
 }
 
 #[derive(Debug)]
-struct Gate {
+struct Limit {
     bound: usize,
     depth: AtomicUsize,
     depth_gauge: IntGauge,
@@ -70,13 +60,13 @@ struct Gate {
 #[derive(Debug)]
 pub struct Delivery<M> {
     message: M,
-    passage: Passage,
+    permit: Permit,
 }
 
 #[derive(Debug)]
-struct Passage(Arc<Gate>);
+struct Permit(Arc<Limit>);
 
-impl Drop for Passage {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.depth.fetch_sub(1, Ordering::Relaxed);
         self.0.depth_gauge.dec();
@@ -86,7 +76,7 @@ impl Drop for Passage {
 impl<M> Delivery<M> {
     /// Takes the message, freeing its place in the queue.
     pub fn open(self) -> M {
-        drop(self.passage);
+        drop(self.permit);
         self.message
     }
 }
@@ -112,14 +102,14 @@ impl<M: Send + 'static> Clone for Sink<M> {
 /// A door to one actor for one kind of message.
 pub struct Port<M: Send + 'static> {
     sink: Sink<M>,
-    gate: Arc<Gate>,
+    limit: Arc<Limit>,
 }
 
 impl<M: Send + 'static> Clone for Port<M> {
     fn clone(&self) -> Self {
         Self {
             sink: self.sink.clone(),
-            gate: self.gate.clone(),
+            limit: self.limit.clone(),
         }
     }
 }
@@ -127,7 +117,7 @@ impl<M: Send + 'static> Clone for Port<M> {
 impl<M: Send + 'static> fmt::Debug for Port<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port")
-            .field("gate", &self.gate)
+            .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
 }
@@ -143,7 +133,7 @@ impl<M: Send + 'static> Port<M> {
 
     /// A port of a plain thread that reads a queue.
     pub fn to_thread(name: &'static str, bound: usize) -> (Self, flume::Receiver<Delivery<M>>) {
-        // The gate below is the bound; the queue itself must never block its sender.
+        // The limit below is the bound; the queue itself must never block its sender.
         let (sender, receiver) = flume::unbounded();
         (Self::over(name, bound, Sink::Queue(sender)), receiver)
     }
@@ -155,7 +145,7 @@ impl<M: Send + 'static> Port<M> {
     }
 
     fn over(name: &'static str, bound: usize, sink: Sink<M>) -> Self {
-        let gate = Gate {
+        let limit = Limit {
             bound,
             depth: AtomicUsize::new(0),
             depth_gauge: DEPTH.with_label_values(&[name]),
@@ -163,20 +153,20 @@ impl<M: Send + 'static> Port<M> {
         };
         Self {
             sink,
-            gate: Arc::new(gate),
+            limit: Arc::new(limit),
         }
     }
 
     /// Messages told and not yet opened.
     pub fn depth(&self) -> usize {
-        self.gate.depth.load(Ordering::Relaxed)
+        self.limit.depth.load(Ordering::Relaxed)
     }
 
     /// Tells, unless the port is full.
     pub fn tell(&self, message: M) -> Result<(), Refused<M>> {
-        if self.gate.depth.fetch_add(1, Ordering::Relaxed) >= self.gate.bound {
-            self.gate.depth.fetch_sub(1, Ordering::Relaxed);
-            self.gate.refusals.inc();
+        if self.limit.depth.fetch_add(1, Ordering::Relaxed) >= self.limit.bound {
+            self.limit.depth.fetch_sub(1, Ordering::Relaxed);
+            self.limit.refusals.inc();
             return Err(Refused::Full(message));
         }
         self.pass(message)
@@ -185,15 +175,15 @@ impl<M: Send + 'static> Port<M> {
     /// Tells even past the bound: for messages that something else bounds (the credits of Apply, one
     /// outstanding request at a time). Only a stopped actor refuses.
     pub fn deliver(&self, message: M) -> Result<(), Refused<M>> {
-        self.gate.depth.fetch_add(1, Ordering::Relaxed);
+        self.limit.depth.fetch_add(1, Ordering::Relaxed);
         self.pass(message)
     }
 
     fn pass(&self, message: M) -> Result<(), Refused<M>> {
-        self.gate.depth_gauge.inc();
+        self.limit.depth_gauge.inc();
         let delivery = Delivery {
             message,
-            passage: Passage(self.gate.clone()),
+            permit: Permit(self.limit.clone()),
         };
         match &self.sink {
             Sink::Actor(recipient) if recipient.connected() => {
