@@ -334,6 +334,7 @@ pub fn core_config(applied: Index) -> CoreConfig {
         applied,
         heartbeat_ms: 100,
         election_ms: 1_000,
+        pre_vote: true,
         incarnation: 1,
         priority_requests: false,
     }

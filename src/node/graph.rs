@@ -4,7 +4,7 @@ use super::clock::{COARSE_TICK, FINE_TICK};
 use super::disk::Disk;
 use super::threads::Threads;
 use super::{NodeError, millis};
-use crate::config::{AutoCompaction, Config, Gate};
+use crate::config::{AutoCompaction, Config, Gate, Watch as WatchSettings};
 use rusd_compactor::{self as compactor, AutoMode, Compactor, CompactorConfig};
 use rusd_lease::{self as lease, Lease, LeaseConfig};
 use rusd_members::version::ClusterVersion;
@@ -82,15 +82,12 @@ impl Unlinked {
             warning_apply: config.limits.warning_apply_duration,
         };
         let (mvcc, publications) = Mvcc::start(&threads.mvcc, disk.machine, mvcc_config);
-        let watch_config = WatchConfig {
-            progress_notify_interval: config.watch.progress_notify_interval,
-        };
         let (joined_reply, joined) = Reply::channel();
         Ok(Self {
             raft,
             mvcc,
             setup: disk.setup,
-            watch: Watch::start(&threads.watch, watch_config),
+            watch: Watch::start(&threads.watch, watch_config(config)),
             lease: Lease::start(
                 &threads.timers,
                 lease_config(config),
@@ -219,10 +216,22 @@ fn core_config(config: &Config, member: MemberId, applied: Index) -> CoreConfig 
         applied,
         heartbeat_ms: millis(config.raft.heartbeat_interval),
         election_ms: millis(config.raft.election_timeout),
+        pre_vote: config.raft.pre_vote,
         incarnation: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, millis),
         priority_requests: config.gates.enabled(Gate::PriorityRequest),
+    }
+}
+
+fn watch_config(config: &Config) -> WatchConfig {
+    let WatchSettings {
+        progress_notify_interval,
+        ring_bytes,
+    } = config.watch;
+    WatchConfig {
+        progress_notify_interval,
+        ring_bytes: usize::try_from(ring_bytes).unwrap_or(usize::MAX),
     }
 }
 

@@ -49,6 +49,7 @@ fn new_core(log: Log) -> Core {
         applied: Index(0),
         heartbeat_ms: 100,
         election_ms: 1_000,
+        pre_vote: true,
         incarnation: 1,
         priority_requests: false,
     };

@@ -46,6 +46,7 @@ impl Node {
             applied: Index(applied),
             heartbeat_ms: 100,
             election_ms: 1_000,
+            pre_vote: true,
             incarnation: 7,
             priority_requests: false,
         };

@@ -31,6 +31,7 @@ scripts! {
     bootstrap
     proposals_share_a_write
     persistence_is_asynchronous
+    pre_vote
     a_conf_change_pauses_applying
     apply_is_withheld_without_credit
     g_11_v_09_too_many_requests
@@ -108,6 +109,7 @@ struct World {
     disk: Arc<Mutex<Disk>>,
     status: Arc<RaftStatus>,
     incarnation: u64,
+    votes_at_once: bool,
     now_ms: u64,
     in_flight: Option<Append>,
     unapplied: Vec<Apply>,
@@ -176,6 +178,7 @@ impl World {
             applied: Index(applied),
             heartbeat_ms: 100,
             election_ms: 1_000,
+            pre_vote: !self.votes_at_once,
             incarnation: self.incarnation,
             priority_requests: priority,
         };
@@ -512,6 +515,7 @@ impl Runner for World {
                 let voters = args.take_key("voters").unwrap_or("a1");
                 let learners = args.take_key("learners").unwrap_or("");
                 let priority = args.take_key("priority").is_some();
+                self.votes_at_once = args.take_key("pre-vote") == Some("false");
                 self.bootstrap(voters, learners);
                 self.start(0, priority)?;
             }

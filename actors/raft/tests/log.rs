@@ -279,6 +279,7 @@ fn core_config(applied: u64) -> CoreConfig {
         applied: Index(applied),
         heartbeat_ms: 100,
         election_ms: 1_000,
+        pre_vote: true,
         incarnation: 1,
         priority_requests: false,
     }

@@ -139,6 +139,7 @@ impl World {
             applied: Index(applied),
             heartbeat_ms: 100,
             election_ms: 1_000,
+            pre_vote: true,
             incarnation: 1,
             priority_requests: false,
         };

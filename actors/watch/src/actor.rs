@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub struct WatchConfig {
     /// `--watch-progress-notify-interval`.
     pub progress_notify_interval: Duration,
+    /// `--watch-ring-bytes`: how much memory the most recent events may take.
+    pub ring_bytes: usize,
 }
 
 /// No progress interval is shorter (W-15).
@@ -143,12 +145,16 @@ impl Watch {
     pub fn start(arbiter: &actix::ArbiterHandle, config: WatchConfig) -> Started {
         metrics::init();
         let random = RandomState::new();
-        let interval = config.progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
+        let WatchConfig {
+            progress_notify_interval,
+            ring_bytes,
+        } = config;
+        let interval = progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4);
-        let hub = Hub::new(HubConfig::new(
-            interval_ms.min(u64::MAX / 4),
-            random.hash_one(0_u64),
-        ));
+        let hub = Hub::new(HubConfig {
+            ring_bytes,
+            ..HubConfig::new(interval_ms.min(u64::MAX / 4), random.hash_one(0_u64))
+        });
         let demand = Arc::<WatchDemand>::default();
         let shown = demand.clone();
         let address = Self::start_in_arbiter(arbiter, move |_| Self {

@@ -12,7 +12,8 @@ pub const APART_REVISIONS: usize = 8;
 pub const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of a page of history: what one response can hold.
 pub const PAGE_BYTES: usize = BATCH_BYTES;
-/// Bytes of recent revisions that are kept while anybody watches: a second of heavy writing.
+/// Bytes of recent revisions that are kept while anybody watches, unless `--watch-ring-bytes` says otherwise: a second
+/// of heavy writing.
 pub const RING_BYTES: usize = 8 << 20;
 /// Recent revisions that are kept, so that small ones do not make the ring long.
 pub const RING_REVISIONS: usize = 16 * 1024;

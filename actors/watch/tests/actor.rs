@@ -30,6 +30,10 @@ struct Around {
 
 impl Around {
     fn start() -> Self {
+        Self::with_ring(1 << 20)
+    }
+
+    fn with_ring(ring_bytes: usize) -> Self {
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runner = System::new();
@@ -39,6 +43,7 @@ impl Around {
         let system = receiver.recv().unwrap();
         let config = WatchConfig {
             progress_notify_interval: Duration::from_millis(500),
+            ring_bytes,
         };
         let hub = Watch::start(system.arbiter(), config);
         let (history, probe) = Port::probe(1);
@@ -235,6 +240,29 @@ fn w_18_a_stalled_stream_is_fed_when_it_says_that_it_has_room() {
         .map(|revision| format!("{revision}:put k"))
         .collect();
     assert_eq!(received, expected);
+}
+
+/// A watch from revision 2 while the hub remembers everything since then, if it may.
+#[test]
+fn a_ring_of_no_bytes_leaves_the_recent_past_to_history() {
+    for (ring_bytes, asks) in [(1 << 20, false), (0, true)] {
+        let around = Around::with_ring(ring_bytes);
+        let mut store = Store::new();
+        let mut live = around.open(1, ROOMY);
+        around.create(1, 0, false);
+        assert_eq!(around.content(&mut live), Some(Content::Created));
+        around.commit(&mut store);
+        assert_eq!(around.events(&mut live).0, ["2:put k"]);
+
+        let mut late = around.open(2, ROOMY);
+        around.create(2, 2, false);
+        assert_eq!(around.content(&mut late), Some(Content::Created));
+        if asks {
+            around.answer(&store);
+        }
+        assert_eq!(around.events(&mut late).0, ["2:put k"]);
+        assert!(around.history.next().is_none());
+    }
 }
 
 #[test]

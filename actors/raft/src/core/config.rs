@@ -16,6 +16,9 @@ pub struct CoreConfig {
     pub heartbeat_ms: u64,
     /// `--election-timeout`.
     pub election_ms: u64,
+    /// `--pre-vote`: whether to ask for votes before raising the term, so that a member that was cut off and comes back
+    /// does not depose a leader that works.
+    pub pre_vote: bool,
     /// Makes contexts of this start differ from those of an earlier one: its wall-clock time will do.
     pub incarnation: u64,
     /// The feature gate `PriorityRequest`: lease revocations get twice the gap of G-11.
@@ -77,7 +80,7 @@ pub(super) fn raft_config(config: &CoreConfig) -> Config {
         max_size_per_msg: limits::MESSAGE_BYTES_MAX,
         max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
         check_quorum: true,
-        pre_vote: true,
+        pre_vote: config.pre_vote,
         // Far above what the core lets in: without any limit raft-rs does not count.
         max_uncommitted_size: u64::MAX / 2,
         ..Config::default()
