@@ -5,6 +5,7 @@
 #   scripts/bench.sh                 the full comparison (about three quarters of an hour; the machine should be idle)
 #   scripts/bench.sh --short         one round of one second a load, small store: to see that it works
 #   scripts/bench.sh -only 'put, '   only some rows; any flag of `bench compare` may be given
+#   scripts/bench.sh -before FILE    another build of rusd beside this one, in the same run
 #
 # RUSD_BIN and ETCD_BIN name other binaries, BENCH_DIR where the servers keep their data: it should be on the disk to be
 # measured, not in memory.

@@ -77,6 +77,7 @@ func compare(args []string) error {
 	table := fs.String("table", "", "file for the table")
 	chart := fs.String("chart", "", "file for the chart")
 	withEtcd := fs.Bool("etcd", true, "compare with etcd")
+	before := fs.String("before", "", "another build of rusd, measured beside this one with the same engines")
 	fs.Parse(args)
 
 	s := &settings{rounds: *rounds, duration: *duration, keys: *keys, bigKeys: *bigKeys, valueSize: *valueSize, dir: *dir, only: *only}
@@ -101,6 +102,9 @@ func compare(args []string) error {
 			sub := subject{"rusd " + engine, harness.SubjectBin(), []string{quota, "--storage-engine=" + engine}}
 			if harness.SelfCheck() {
 				sub = subject{"etcd again", harness.EtcdBin(), []string{quota}}
+			}
+			if *before != "" {
+				subjects = append(subjects, subject{"before, " + engine, *before, sub.flags})
 			}
 			subjects = append(subjects, sub)
 		}
