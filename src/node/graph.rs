@@ -13,7 +13,7 @@ use rusd_messages::{Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tic
 use rusd_mvcc::actor::{MvccConfig, Publications};
 use rusd_mvcc::{self as mvcc, EngineSetup, Mvcc, reader};
 use rusd_proto::request::RequestIds;
-use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftLinks, RaftPorts};
+use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
 use rusd_watch::{self as watch, Watch, WatchConfig};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,7 +39,7 @@ pub struct Unlinked {
 /// The graph at work: its doors, and what it publishes.
 pub struct Graph {
     /// Consensus.
-    pub raft: RaftPorts,
+    pub raft: raft::Ports,
     /// The state machine.
     pub mvcc: mvcc::Ports,
     /// The watch hub.
@@ -77,7 +77,8 @@ impl Unlinked {
         } else {
             0
         };
-        let raft = raft::actor::start_with(&threads.raft, core, writer, inline_bytes_max)?;
+        let raft_config = RaftConfig { inline_bytes_max };
+        let raft = raft::start(&threads.raft, core, writer, raft_config)?;
         let mvcc_config = MvccConfig {
             warning_apply: config.limits.warning_apply_duration,
         };
@@ -157,7 +158,7 @@ impl Unlinked {
             demand,
         };
         Mvcc::connect(&self.mvcc, &mvcc, links, self.setup)?;
-        let raft = self.raft.connect(RaftLinks {
+        let raft = self.raft.connect(raft::Links {
             apply: mvcc.apply.clone(),
             role_changed: vec![
                 lease.role.clone(),

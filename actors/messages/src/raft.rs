@@ -1,4 +1,4 @@
-//! What Raft and its log writer receive.
+//! What Raft receives.
 
 use crate::{Index, MemberId, Reply, RequestId};
 use bytes::Bytes;
@@ -22,13 +22,6 @@ pub struct Propose {
 pub struct ReadIndex {
     /// The index to wait for, or why leadership could not be confirmed.
     pub reply: Reply<Result<Index, EtcdError>>,
-}
-
-/// The log writer has made a batch durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Persisted {
-    /// The number of the ready it belonged to.
-    pub ready: u64,
 }
 
 /// The state machine has applied a batch: returns its credits.

@@ -15,7 +15,7 @@ use rusd_proto::{ApplyReply, request};
 use rusd_raft::core::Effect;
 use rusd_raft::log::{Append, Truncated, Vote};
 use rusd_raft::{
-    Bootstrap, BootstrapMember, Core, CoreConfig, Identity, Log, LogConfig, RaftLinks,
+    Bootstrap, BootstrapMember, Core, CoreConfig, Identity, Links, Log, LogConfig, RaftConfig,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -212,8 +212,14 @@ fn closed_loop(callers: u64, iterations: u64) -> Duration {
     let writer = log.writer();
     let arbiter = Arbiter::new();
     let (apply, applies) = Port::<Apply>::to_thread("bench_apply", 1 << 20);
-    let started = rusd_raft::start(&arbiter.handle(), new_core(log), writer).unwrap();
-    let ports = started.connect(RaftLinks {
+    let started = rusd_raft::start(
+        &arbiter.handle(),
+        new_core(log),
+        writer,
+        RaftConfig::default(),
+    )
+    .unwrap();
+    let ports = started.connect(Links {
         apply,
         role_changed: Vec::new(),
     });

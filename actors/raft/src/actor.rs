@@ -13,20 +13,21 @@
 //! caller, 4.7 to 3.9 at 64. With other voters this thread must never wait for a disk (they wait for its
 //! heartbeats), and large batches take long enough for their encoding to be worth a second thread.
 
-use crate::core::{Core, Effect};
+use crate::core::{Core, Counts, Effect};
 use crate::limits;
 use crate::log::LogWriter;
-use crate::log::writer::{Append, WriterThread, failed};
+use crate::log::writer::{Append, Persisted, WriterThread, failed};
+use crate::metrics;
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler};
 use rusd_messages::mvcc::Apply;
 use rusd_messages::raft::{
-    Applied, ConfApplied, EnginePersisted, Persisted, Propose, ReadIndex, TransferLeader,
+    Applied, ConfApplied, EnginePersisted, Propose, ReadIndex, TransferLeader,
 };
-use rusd_messages::{Delivery, Port, RoleChanged, Stop, Tick};
+use rusd_messages::{Heartbeat, Port, RoleChanged, Stop, Tick, receive};
 
 /// Whom Raft tells.
 #[derive(Clone, Debug)]
-pub struct RaftLinks {
+pub struct Links {
     /// The state machine.
     pub apply: Port<Apply>,
     /// Those who act on leadership: lease timer, compactor, members.
@@ -35,7 +36,7 @@ pub struct RaftLinks {
 
 /// What Raft receives. The bounds are in [`limits`].
 #[derive(Clone, Debug)]
-pub struct RaftPorts {
+pub struct Ports {
     /// Proposals.
     pub propose: Port<Propose>,
     /// Linearizable reads.
@@ -50,6 +51,8 @@ pub struct RaftPorts {
     pub transfer_leader: Port<TransferLeader>,
     /// Time, at least once per heartbeat interval.
     pub tick: Port<Tick>,
+    /// Answered by the Raft thread at once.
+    pub heartbeat: Port<Heartbeat>,
     /// The end.
     pub stop: Port<Stop>,
 }
@@ -58,14 +61,14 @@ pub struct RaftPorts {
 #[derive(Debug)]
 pub struct Started {
     /// What it receives.
-    pub ports: RaftPorts,
+    pub ports: Ports,
     address: Addr<Raft>,
     thread: WriterThread,
 }
 
 impl Started {
     /// Connects it: it begins to campaign and to hand on what is committed.
-    pub fn connect(self, links: RaftLinks) -> RaftPorts {
+    pub fn connect(self, links: Links) -> Ports {
         self.address.do_send(Connect {
             links,
             thread: self.thread,
@@ -74,19 +77,29 @@ impl Started {
     }
 }
 
-/// Starts the actor on `arbiter`, which should be its own, and its writer thread.
-pub fn start(arbiter: &ArbiterHandle, core: Core, writer: LogWriter) -> std::io::Result<Started> {
-    start_with(arbiter, core, writer, limits::INLINE_BYTES_MAX)
+/// Settings of the shell; those of the core are in [`CoreConfig`](crate::CoreConfig).
+#[derive(Clone, Copy, Debug)]
+pub struct RaftConfig {
+    /// Up to this size a sole voter's Raft thread writes batches itself; with 0 the writer thread writes all entries.
+    pub inline_bytes_max: usize,
 }
 
-/// As [`start`], with another size up to which a sole voter's Raft thread writes batches itself; with 0 the
-/// writer thread writes all entries.
-pub fn start_with(
+impl Default for RaftConfig {
+    fn default() -> Self {
+        Self {
+            inline_bytes_max: limits::INLINE_BYTES_MAX,
+        }
+    }
+}
+
+/// Starts the actor on `arbiter`, which should be its own, and its writer thread.
+pub fn start(
     arbiter: &ArbiterHandle,
     core: Core,
     writer: LogWriter,
-    inline_bytes_max: usize,
+    config: RaftConfig,
 ) -> std::io::Result<Started> {
+    metrics::init();
     let thread_writer = writer.another();
     let address = Raft::start_in_arbiter(arbiter, move |_| Raft {
         running: Some(Running { core, writer }),
@@ -95,11 +108,12 @@ pub fn start_with(
         inputs: 0,
         input_bytes: 0,
         scheduled: false,
-        inline_bytes_max,
+        counts: Counts::default(),
+        config,
     });
     let persisted = Port::new("raft_persisted", limits::CONTROL_QUEUE, &address);
     let thread = WriterThread::start(thread_writer, persisted)?;
-    let ports = RaftPorts {
+    let ports = Ports {
         propose: Port::new("raft_propose", limits::PROPOSE_QUEUE, &address),
         read_index: Port::new("raft_read_index", limits::READ_INDEX_QUEUE, &address),
         applied: Port::new("raft_applied", limits::APPLIED_QUEUE, &address),
@@ -107,6 +121,7 @@ pub fn start_with(
         engine_persisted: Port::new("raft_engine_persisted", limits::CONTROL_QUEUE, &address),
         transfer_leader: Port::new("raft_transfer_leader", limits::CONTROL_QUEUE, &address),
         tick: Port::new("raft_tick", 1, &address),
+        heartbeat: Port::new("raft_heartbeat", 1, &address),
         stop: Port::new("raft_stop", limits::CONTROL_QUEUE, &address),
     };
     Ok(Started {
@@ -123,7 +138,7 @@ struct Running {
 }
 
 struct Connect {
-    links: RaftLinks,
+    links: Links,
     thread: WriterThread,
 }
 
@@ -147,7 +162,9 @@ pub struct Raft {
     inputs: usize,
     input_bytes: usize,
     scheduled: bool,
-    inline_bytes_max: usize,
+    /// What was published last.
+    counts: Counts,
+    config: RaftConfig,
 }
 
 impl std::fmt::Debug for Raft {
@@ -168,8 +185,12 @@ impl Actor for Raft {
 }
 
 impl Raft {
-    /// Notes an input, and sees to it that the core is driven.
-    fn note(&mut self, bytes: usize, context: &mut Context<Self>) {
+    /// Gives the core an input that counts for `bytes`, and sees to it that the core is driven.
+    fn input(&mut self, bytes: usize, context: &mut Context<Self>, give: impl FnOnce(&mut Core)) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        give(&mut running.core);
         self.inputs += 1;
         self.input_bytes += bytes;
         if self.inputs >= limits::DRIVE_INPUTS_MAX || self.input_bytes >= limits::DRIVE_BYTES_MAX {
@@ -189,6 +210,9 @@ impl Raft {
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(running) = &mut self.running {
             running.core.drive(&mut effects);
+            let counts = running.core.counts();
+            metrics::publish(&self.counts, &counts);
+            self.counts = counts;
             let mut written_inline = false;
             for effect in effects.drain(..) {
                 written_inline |= self.perform(effect, context);
@@ -207,7 +231,9 @@ impl Raft {
         };
         match effect {
             Effect::Append(append) => {
-                if running.core.is_sole_voter() && fits_inline(&append, self.inline_bytes_max) {
+                if running.core.is_sole_voter()
+                    && fits_inline(&append, self.config.inline_bytes_max)
+                {
                     if let Err(error) = running.writer.write(&append) {
                         failed(&error);
                     }
@@ -266,32 +292,20 @@ impl Handler<Drive> for Raft {
     }
 }
 
-/// Inputs of the core, each with what it counts for in bytes.
-macro_rules! inputs {
-    ($($message:ty: |$core:ident, $input:ident| $apply:expr, $bytes:expr;)*) => {
-        $(impl Handler<Delivery<$message>> for Raft {
-            type Result = ();
-
-            fn handle(&mut self, delivery: Delivery<$message>, context: &mut Context<Self>) {
-                let $input = delivery.open();
-                let bytes = $bytes;
-                if let Some(Running { core: $core, .. }) = &mut self.running {
-                    $apply;
-                    self.note(bytes, context);
-                }
-            }
-        })*
+receive! { Raft:
+    Propose => |raft, proposal, context| {
+        let bytes = proposal.data.len();
+        raft.input(bytes, context, |core| core.propose(proposal));
     };
-}
-
-inputs! {
-    Propose: |core, input| core.propose(input), input.data.len();
-    ReadIndex: |core, input| core.read_index(input), 0;
-    Persisted: |core, input| core.persisted(input.ready), 0;
-    Applied: |core, input| core.applied(input.through), 0;
-    ConfApplied: |core, input| core.conf_applied(input.index, input.rejected), 0;
-    EnginePersisted: |core, input| core.engine_persisted(input), 0;
-    TransferLeader: |core, input| core.transfer_leader(input), 0;
-    Tick: |core, input| core.tick(input.now_ms), 0;
-    Stop: |core, input| core.stop(input.reply), 0;
+    ReadIndex => |raft, read, context| raft.input(0, context, |core| core.read_index(read));
+    Persisted => |raft, persisted, context| raft.input(0, context, |core| core.persisted(persisted.ready));
+    Applied => |raft, applied, context| raft.input(0, context, |core| core.applied(applied.through));
+    ConfApplied => |raft, settled, context| {
+        raft.input(0, context, |core| core.conf_applied(settled.index, settled.rejected));
+    };
+    EnginePersisted => |raft, persisted, context| raft.input(0, context, |core| core.engine_persisted(persisted));
+    TransferLeader => |raft, transfer, context| raft.input(0, context, |core| core.transfer_leader(transfer));
+    Tick => |raft, tick, context| raft.input(0, context, |core| core.tick(tick.now_ms));
+    Stop => |raft, stop, context| raft.input(0, context, |core| core.stop(stop.reply));
+    Heartbeat => |raft, heartbeat, context| heartbeat.reply.send(());
 }

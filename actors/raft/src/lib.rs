@@ -40,9 +40,9 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 
-pub use self::core::{Core, CoreConfig, StartError};
+pub use self::core::{Core, CoreConfig, Counts, StartError};
 pub use self::log::{Bootstrap, BootstrapMember, Identity, Log, LogConfig, LogError};
-pub use actor::{RaftLinks, RaftPorts, Started, start};
+pub use actor::{Links, Ports, RaftConfig, Started, start};
 
 /// The Raft messages between members, for the transport that carries them.
 pub use raft::eraftpb::Message as PeerMessage;

@@ -99,6 +99,3 @@ pub const APPLIED_QUEUE: usize = 4_096;
 
 /// Messages of which only the latest matters, or which come one at a time.
 pub const CONTROL_QUEUE: usize = 64;
-
-/// Messages from other members; beyond this they are dropped, which Raft tolerates.
-pub const STEP_QUEUE: usize = 4_096;

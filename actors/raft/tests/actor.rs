@@ -10,13 +10,13 @@ use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{
     Applied, ConfApplied, EnginePersisted, Propose, ReadIndex, TransferLeader,
 };
+use rusd_messages::{Heartbeat, Stop, Tick};
 use rusd_messages::{
     Index, MemberId, Pending, Port, Probe, RaftStatus, Reply, RequestId, Role, RoleChanged,
 };
-use rusd_messages::{Stop, Tick};
 use rusd_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, request};
-use rusd_raft::{Core, CoreConfig, Log, LogConfig, RaftLinks, RaftPorts, start};
+use rusd_raft::{Core, CoreConfig, Links, Log, LogConfig, Ports, RaftConfig, start};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// A server's worth of neighbours around one Raft actor.
 struct Node {
-    ports: RaftPorts,
+    ports: Ports,
     apply: Probe<Apply>,
     roles: Probe<RoleChanged>,
     status: Arc<RaftStatus>,
@@ -55,8 +55,8 @@ impl Node {
         let arbiter = Arbiter::new();
         let (apply, apply_probe) = Port::probe(1_000);
         let (role_changed, roles) = Port::probe(1_000);
-        let started = start(&arbiter.handle(), core, writer).unwrap();
-        let ports = started.connect(RaftLinks {
+        let started = start(&arbiter.handle(), core, writer, RaftConfig::default()).unwrap();
+        let ports = started.connect(Links {
             apply,
             role_changed: vec![role_changed],
         });
@@ -173,6 +173,9 @@ fn a_server_starts_writes_reads_and_stops() {
         let mut node = Node::start(dir.path(), 0);
         node.wait_for_leadership();
         assert_eq!(node.status.term().0, 2);
+        let (reply, alive) = Reply::channel();
+        node.ports.heartbeat.tell(Heartbeat { reply }).unwrap();
+        alive.wait().unwrap();
 
         let one = node.propose(1);
         node.apply();

@@ -4,7 +4,6 @@ use super::{Core, Effect, Shown, shown};
 use crate::limits;
 use crate::log::Append;
 use crate::log::tail::size_of;
-use crate::metrics;
 use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, StateRole};
 use rusd_messages::{Index, MemberId, Role, RoleChanged, Term};
@@ -215,7 +214,7 @@ impl Core {
             return;
         }
         if now.leader != self.shown.leader && now.leader != INVALID_ID {
-            metrics::LEADER_CHANGES.inc();
+            self.leader_changes += 1;
             self.leader_elected_ms = Some(self.now_ms);
             self.reads.leader_changed(now.leader);
             if let Some(transfer) = self
@@ -239,8 +238,6 @@ impl Core {
         let committed = self.node.raft.raft_log.committed;
         self.status.set_committed(Index(committed));
         self.status.set_applied(Index(self.applied));
-        metrics::PROPOSALS_COMMITTED.set(i64::try_from(committed).unwrap_or(i64::MAX));
-        metrics::PROPOSALS_APPLIED.set(i64::try_from(self.applied).unwrap_or(i64::MAX));
 
         if self.leads() && self.led_term != Some(term) && self.node.raft.apply_to_current_term() {
             self.led_term = Some(term);
@@ -264,8 +261,6 @@ impl Core {
         if self.told != Some(changed) {
             self.told = Some(changed);
             self.status.set_leadership(Term(term), leader);
-            metrics::HAS_LEADER.set(i64::from(leader.is_some()));
-            metrics::IS_LEADER.set(i64::from(self.leads()));
             effects.push(Effect::RoleChanged(changed));
         }
         if local {

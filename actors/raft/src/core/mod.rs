@@ -31,6 +31,7 @@
 
 mod applying;
 mod config;
+mod counts;
 mod drive;
 mod membership;
 mod proposals;
@@ -38,7 +39,6 @@ mod reads;
 
 use crate::limits;
 use crate::log::{Append, LogTail, Truncated, Vote};
-use crate::metrics;
 use applying::Applying;
 use membership::Membership;
 use proposals::Proposals;
@@ -52,6 +52,7 @@ use rusd_proto::EtcdError;
 use std::sync::Arc;
 
 pub use config::{CoreConfig, StartError};
+pub use counts::Counts;
 
 /// What the shell is to do.
 #[derive(Debug)]
@@ -114,6 +115,8 @@ pub struct Core {
     acknowledged: u64,
     shown: Shown,
     leader_elected_ms: Option<u64>,
+    leader_changes: u64,
+    late_heartbeats: u64,
     /// The term in which this member has applied an entry of its own as leader.
     led_term: Option<u64>,
     told: Option<RoleChanged>,
@@ -139,7 +142,6 @@ impl Core {
         mut tail: LogTail,
         status: Arc<RaftStatus>,
     ) -> Result<Self, StartError> {
-        metrics::init();
         let applied = config.applied.0;
         let (last, truncated) = (tail.last(), tail.truncated().index);
         if tail.conf().state.voters.is_empty() {
@@ -197,6 +199,8 @@ impl Core {
             acknowledged: applied,
             shown,
             leader_elected_ms: None,
+            leader_changes: 0,
+            late_heartbeats: 0,
             led_term: None,
             told: None,
             transfer: None,
@@ -298,7 +302,7 @@ impl Core {
             // Missed ticks are not made up for: after a pause of the process they would only cause elections.
             self.next_tick_ms = self.now_ms + heartbeat_ms;
             if self.leads() && !self.membership.is_sole_voter() {
-                metrics::HEARTBEAT_SEND_FAILURES.inc();
+                self.late_heartbeats += 1;
             }
         }
         // raft-rs makes a sole voter the leader on the spot, and expects its whole log to be persisted then.

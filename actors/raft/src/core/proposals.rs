@@ -1,7 +1,6 @@
 //! Proposals of this member: held until they can go to raft-rs, waiting until they are applied.
 
 use crate::log::tail::size_of;
-use crate::metrics;
 use raft::eraftpb::Entry;
 use rusd_messages::raft::Propose;
 use rusd_messages::{Reply, RequestId};
@@ -44,6 +43,7 @@ pub(super) struct Proposals {
     /// Waiting ones in the order they came, which is the order of their deadlines. May name some that no
     /// longer wait; these are dropped once they are in front.
     order: VecDeque<(RequestId, u64)>,
+    failed: u64,
 }
 
 impl Proposals {
@@ -59,14 +59,17 @@ impl Proposals {
             proposed_ms: now_ms,
         });
         self.order.push_back((proposal.id, now_ms));
-        if self.waiting.insert(proposal.id, proposal.reply).is_none() {
-            metrics::PROPOSALS_PENDING.inc();
-        }
+        self.waiting.insert(proposal.id, proposal.reply);
     }
 
     /// How many wait to be applied.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many were not applied in time, since the start.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Bytes not yet given to raft-rs.
@@ -98,7 +101,6 @@ impl Proposals {
     /// The caller of a committed entry, if it waits here.
     pub(super) fn claim(&mut self, id: RequestId) -> Option<Reply<ApplyResult>> {
         let reply = self.waiting.remove(&id)?;
-        metrics::PROPOSALS_PENDING.dec();
         while self.order.len() > self.waiting.len()
             && self
                 .order
@@ -129,8 +131,7 @@ impl Proposals {
         {
             self.order.pop_front();
             if let Some(reply) = self.waiting.remove(&id) {
-                metrics::PROPOSALS_PENDING.dec();
-                metrics::PROPOSALS_FAILED.inc();
+                self.failed += 1;
                 reply.send(Err(error(proposed_ms)));
             }
         }
@@ -142,7 +143,6 @@ impl Proposals {
         self.held_bytes = 0;
         self.order.clear();
         for (_, reply) in self.waiting.drain() {
-            metrics::PROPOSALS_PENDING.dec();
             reply.send(Err(error.clone()));
         }
     }

@@ -5,7 +5,6 @@
 //! context of a round is unique by member, incarnation and counter, so that no answer is taken for another's.
 
 use crate::limits;
-use crate::metrics;
 use rusd_messages::{Index, MemberId, Reply};
 use rusd_proto::EtcdError;
 
@@ -30,6 +29,8 @@ pub(super) struct Reads {
     rounds: u64,
     next: Vec<Waiting>,
     round: Option<Round>,
+    slow_rounds: u64,
+    failed_rounds: u64,
 }
 
 impl Reads {
@@ -40,7 +41,19 @@ impl Reads {
             rounds: 0,
             next: Vec::new(),
             round: None,
+            slow_rounds: 0,
+            failed_rounds: 0,
         }
+    }
+
+    /// Rounds repeated because no answer came, since the start.
+    pub(super) fn slow_rounds(&self) -> u64 {
+        self.slow_rounds
+    }
+
+    /// Rounds ended by a change of leader or a timeout, since the start.
+    pub(super) fn failed_rounds(&self) -> u64 {
+        self.failed_rounds
     }
 
     /// Lets a read wait for the next round.
@@ -64,7 +77,7 @@ impl Reads {
                 return None;
             }
             round.sent_ms = now_ms;
-            metrics::SLOW_READ_INDEXES.inc();
+            self.slow_rounds += 1;
             return Some(round.context.clone());
         }
         if self.next.is_empty() {
@@ -102,7 +115,7 @@ impl Reads {
     /// Another member leads now: what was asked of the former leader will not be answered (KV-R14).
     pub(super) fn leader_changed(&mut self, leader: u64) {
         if let Some(round) = self.round.take_if(|round| round.leader != leader) {
-            metrics::READ_INDEXES_FAILED.inc();
+            self.failed_rounds += 1;
             for waiting in round.waiting {
                 waiting.reply.send(Err(EtcdError::LeaderChanged));
             }
@@ -124,7 +137,7 @@ impl Reads {
         }
         self.round.take_if(|round| round.waiting.is_empty());
         if expired {
-            metrics::READ_INDEXES_FAILED.inc();
+            self.failed_rounds += 1;
         }
     }
 

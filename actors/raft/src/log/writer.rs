@@ -5,7 +5,6 @@ use super::{LogConfig, LogError, REGION, RaftEntry};
 use crate::metrics;
 use raft::eraftpb::Entry;
 use raft_engine::{Command, Engine, LogBatch};
-use rusd_messages::raft::Persisted;
 use rusd_messages::{Port, fatal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +55,13 @@ impl Append {
         self.truncate = later.truncate.or(self.truncate);
         self.must_sync |= later.must_sync;
     }
+}
+
+/// Told to the Raft thread: a batch is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persisted {
+    /// The newest ready that the batch covered.
+    pub ready: u64,
 }
 
 /// Writes append batches, one after the other.
