@@ -1,6 +1,6 @@
 //! What this process is, uses and may use: set once at start, or read from the system when asked.
 
-use crate::config::Config;
+use crate::config::{FeatureGates, ReportedVersion};
 use crate::process;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -8,20 +8,33 @@ use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts};
 use rusd_messages::MemberId;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+/// What is configured and shown as a gauge.
+pub(crate) struct Facts {
+    pub(crate) version: ReportedVersion,
+    /// Size above which writes are refused; none: no limit.
+    pub(crate) quota_bytes: Option<u64>,
+    pub(crate) gates: FeatureGates,
+}
+
 /// Registers the gauges. The second call in a process changes nothing.
-pub fn init(config: &Config, member: MemberId) {
+pub(crate) fn init(facts: Facts, member: MemberId) {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        if let Err(error) = register(config, member) {
+        if let Err(error) = register(facts, member) {
             // A name clash is a mistake of this program that its tests would show; serving goes on without.
             tracing::warn!(%error, "cannot register the gauges of the process");
         }
     });
 }
 
-fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
+fn register(facts: Facts, member: MemberId) -> prometheus::Result<()> {
     let member = member.to_string();
-    let version = config.reported_version.to_string();
+    let Facts {
+        version,
+        quota_bytes,
+        gates,
+    } = facts;
+    let version = version.to_string();
     labelled(
         "etcd_server_version",
         "The version reported to clients.",
@@ -55,7 +68,7 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
         &["Local", "Remote"],
         &[&member, &member],
     )?;
-    let quota = config.storage.quota_bytes.unwrap_or(0);
+    let quota = quota_bytes.unwrap_or(0);
     plain(
         "etcd_server_quota_backend_bytes",
         "The quota of the database.",
@@ -68,7 +81,7 @@ fn register(config: &Config, member: MemberId) -> prometheus::Result<()> {
         ),
         &["name", "stage"],
     )?;
-    for (name, stage, enabled) in config.gates.states() {
+    for (name, stage, enabled) in gates.states() {
         let stage = stage.as_str();
         features
             .with_label_values(&[name, stage])

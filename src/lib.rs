@@ -4,17 +4,15 @@
 //! [`node`] builds and wires the actors, [`rpc`] and [`http`] are what clients talk to. Storage is a library of
 //! its own, re-exported as [`storage`] so that the multi-version store can be embedded without a server.
 
-pub mod cli;
 pub mod config;
-pub mod data_dir;
+pub mod disk;
 pub mod gauges;
 pub mod http;
 pub mod listen;
 pub mod logging;
-pub mod node;
+mod node;
 pub mod process;
 pub mod rpc;
 pub mod server;
-pub mod store;
 
 pub use rusd_storage as storage;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             if let Some(host) = config::cluster::default_route_host() {
                 config.advertise_host(host);
             }
-            serve(&config, &warnings)
+            serve(*config, &warnings)
         }
         Err(error) => refuse(&error),
     }
@@ -44,7 +44,7 @@ fn refuse(error: &ConfigError) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn serve(config: &Config, warnings: &[Warning]) -> ExitCode {
+fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
     let _flushed_last = match logging::init(&config.logging) {
         Ok(guard) => guard,
         Err(error) => {

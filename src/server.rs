@@ -1,11 +1,11 @@
 //! The server around the graph: binds the listeners, starts the node, serves until a signal comes.
 
-use crate::config::{BindAddress, Config, EtcdUrl, MetricsDetail};
-use crate::data_dir::{DataDir, DataDirError};
+use crate::config::{BindAddress, Config, EtcdUrl, Listen, MetricsDetail};
+use crate::disk::{DataDir, DataDirError};
 use crate::http::{Http, Origins, Surface};
 use crate::listen::keepalive::KeepAlivePolicy;
 use crate::listen::{self, Address, ListenError, Listener, ServeOptions, SocketOptions};
-use crate::node::{Node, NodeError};
+use crate::node::{Node, NodeError, Parts};
 use crate::process::{self, StopSignal};
 use crate::rpc::{self, Grpc};
 use futures_util::future::BoxFuture;
@@ -90,8 +90,9 @@ pub enum ServeError {
 }
 
 /// Serves until a signal comes; returns which.
-pub fn run(config: &Config) -> Result<StopSignal, ServeError> {
-    let data_dir = DataDir::open(&config.member.data_dir, config.member.wal_dir.as_deref())?;
+pub fn run(config: Config) -> Result<StopSignal, ServeError> {
+    let parts = Parts::of(config);
+    let data_dir = DataDir::open(&parts.data_dir, parts.wal_dir.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("grpc")
         .enable_all()
@@ -100,51 +101,56 @@ pub fn run(config: &Config) -> Result<StopSignal, ServeError> {
             doing: "start the runtime",
             source,
         })?;
-    let signal = runtime.block_on(serve(config, data_dir))?;
+    let signal = runtime.block_on(serve(parts, data_dir))?;
     runtime.shutdown_timeout(DRAIN_TIMEOUT);
     Ok(signal)
 }
 
-async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeError> {
+async fn serve(parts: Parts, data_dir: DataDir) -> Result<StopSignal, ServeError> {
     let signal = tokio::spawn(process::stop_signal());
     let connections = Arc::new(Semaphore::new(connection_limit()?));
-    rpc::metrics::init(config.metrics == MetricsDetail::Extensive);
+    rpc::metrics::init(parts.metrics == MetricsDetail::Extensive);
     crate::http::health::init();
 
+    let Listen {
+        client_urls,
+        client_http_urls,
+        // A member alone has no peers to listen to.
+        peer_urls: _,
+        metrics_urls,
+        reuse_port,
+        reuse_address,
+        cors,
+        host_whitelist,
+        max_concurrent_streams,
+        keepalive_min_time,
+        keepalive,
+    } = parts.listen;
     let sockets = SocketOptions {
-        reuse_port: config.listen.reuse_port,
-        reuse_address: config.listen.reuse_address,
+        reuse_port,
+        reuse_address,
     };
     let bind = |urls: &crate::config::Urls| -> Result<Vec<(EtcdUrl, Listener)>, ServeError> {
         urls.iter()
             .map(|url| Ok((url.clone(), bind(url, sockets)?)))
             .collect()
     };
-    let client = bind(&config.listen.client_urls)?;
-    let client_http = bind(&config.listen.client_http_urls)?;
-    let metrics = bind(&config.listen.metrics_urls)?;
+    let client = bind(&client_urls)?;
+    let client_http = bind(&client_http_urls)?;
+    let metrics = bind(&metrics_urls)?;
 
     let joined = Arc::new(OnceLock::new());
     let origins = Arc::new(Origins {
-        hosts: config.listen.host_whitelist.clone(),
-        cors: config.listen.cors.clone(),
+        hosts: host_whitelist,
+        cors,
     });
     let (stop, stopped) = watch::channel(false);
     let options = ServeOptions {
-        max_concurrent_streams: config.limits.max_concurrent_streams,
-        server_ping_interval: config
-            .limits
-            .keepalive
-            .map_or(KEEPALIVE_INTERVAL, |k| k.interval),
-        server_ping_timeout: config
-            .limits
-            .keepalive
-            .map_or(KEEPALIVE_TIMEOUT, |k| k.timeout),
+        max_concurrent_streams,
+        server_ping_interval: keepalive.map_or(KEEPALIVE_INTERVAL, |k| k.interval),
+        server_ping_timeout: keepalive.map_or(KEEPALIVE_TIMEOUT, |k| k.timeout),
         keep_alive: KeepAlivePolicy {
-            min_interval: config
-                .limits
-                .keepalive_min_time
-                .unwrap_or(KEEPALIVE_MIN_TIME),
+            min_interval: keepalive_min_time.unwrap_or(KEEPALIVE_MIN_TIME),
             received_bytes: RECEIVED_BYTES.clone(),
             sent_bytes: SENT_BYTES.clone(),
         },
@@ -163,7 +169,7 @@ async fn serve(config: &Config, data_dir: DataDir) -> Result<StopSignal, ServeEr
         ));
     }
 
-    let mut node = Node::start(config, &data_dir)?;
+    let mut node = Node::start(parts.node, &data_dir)?;
     process::storage_is_open();
     node.joined().await?;
     let http = Http::new(joined.clone(), Surface::Client, origins);

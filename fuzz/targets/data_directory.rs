@@ -1,7 +1,7 @@
 //! The marks of a data directory: formats, the names of the live engine and of the checkpoint, the names of directories.
 
 use super::{Case, Outcome, Target};
-use rusd::data_dir::DataDir;
+use rusd::disk::DataDir;
 use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Replacement};
 use std::fs;
 use std::path::Path;

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, ToSocketAddrs};
 
 use super::Config;
+use super::choice::choice;
 use super::error::ConfigError;
 use super::url::{EtcdUrl, Urls};
 
@@ -37,22 +38,13 @@ pub struct Cluster {
     pub(super) follows_name: bool,
 }
 
-/// Whether a member without data starts a cluster or joins one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitialClusterState {
-    /// Start a new cluster.
-    New,
-    /// Join one that exists.
-    Existing,
-}
-
-impl InitialClusterState {
-    /// The value as it is given.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            InitialClusterState::New => "new",
-            InitialClusterState::Existing => "existing",
-        }
+choice! {
+    /// Whether a member without data starts a cluster or joins one.
+    InitialClusterState {
+        /// Start a new cluster.
+        New = "new",
+        /// Join one that exists.
+        Existing = "existing",
     }
 }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use config::{FileFormat, Map, Source, ValueKind};
 
+use super::cli::GivenFlag;
 use super::error::ConfigError;
 use super::etcd_file;
 use super::flags::{self, Alias, Flag, LEGACY, Section};
@@ -23,7 +24,6 @@ use super::gates::Gate;
 use super::settings::{Place, Settings, Warning};
 use super::value::{Kind, Value, parse_bool};
 use super::{CONFIG_FILE_FLAG, CONFIG_FLAG, ReadFile};
-use crate::cli::GivenFlag;
 
 /// What a given value is for. Two spellings of one setting have the same target.
 #[derive(Clone, Copy, Debug)]

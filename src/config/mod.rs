@@ -18,6 +18,8 @@
 //! to log is itself part of the configuration.
 
 mod build;
+mod choice;
+mod cli;
 pub mod cluster;
 pub mod duration;
 mod error;
@@ -38,7 +40,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::cli::{self, GivenFlag, Request};
+use cli::{GivenFlag, Request};
 
 pub use error::ConfigError;
 pub use model::*;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choice::choice;
 pub use super::cluster::{Cluster, InitialCluster, InitialClusterState};
 pub use super::gates::{FeatureGates, Gate, Stage};
 use super::url::Urls;
@@ -16,22 +17,22 @@ pub use super::version::ReportedVersion;
 pub struct Config {
     /// This member: its name and directories.
     pub member: Member,
-    /// What to listen on.
+    /// What to listen on, and what a connection may do.
     pub listen: Listen,
     /// The cluster at its start, and what this member advertises.
     pub cluster: Cluster,
-    /// The Raft core and its log.
+    /// The Raft core.
     pub raft: Raft,
+    /// The log of Raft on disk.
+    pub log: RaftLog,
     /// The storage engine.
     pub storage: Storage,
     /// Compaction of history.
     pub compaction: Compaction,
-    /// Bounds on requests, and on what a connection may do.
+    /// Bounds on requests.
     pub limits: Limits,
     /// Watches.
     pub watch: Watch,
-    /// Checks that members make on each other.
-    pub checks: Checks,
     /// The log.
     pub logging: Logging,
     /// Detail of the metrics.
@@ -61,7 +62,7 @@ pub struct Member {
     pub wal_dir: Option<PathBuf>,
 }
 
-/// What to listen on.
+/// What to listen on, and what a connection may do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
     /// For clients; never TLS in this build.
@@ -80,6 +81,12 @@ pub struct Listen {
     pub cors: Allowed,
     /// Hosts accepted in plain HTTP requests.
     pub host_whitelist: Allowed,
+    /// Most streams of a connection.
+    pub max_concurrent_streams: u32,
+    /// Shortest time between a client's pings; none: the gRPC library's default.
+    pub keepalive_min_time: Option<Duration>,
+    /// The server's own pings; none: the gRPC library's default.
+    pub keepalive: Option<KeepAlive>,
 }
 
 /// A list of names that are allowed.
@@ -101,7 +108,7 @@ impl Allowed {
     }
 }
 
-/// The Raft core and its log.
+/// The Raft core.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raft {
     /// The length of a tick.
@@ -112,36 +119,24 @@ pub struct Raft {
     pub pre_vote: bool,
     /// Whether the Raft thread may write the log itself when it is idle and the sole voter.
     pub inline_append: bool,
-    /// Size of one log file.
-    pub log_segment_bytes: u64,
+}
+
+/// The log of Raft on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RaftLog {
+    /// Size of one of its files.
+    pub segment_bytes: u64,
     /// Whether to go on without waiting for the disk.
     pub unsafe_no_fsync: bool,
 }
 
-impl Raft {
-    /// The election timeout in ticks.
-    pub fn election_ticks(&self) -> usize {
-        let ticks = self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1);
-        usize::try_from(ticks).unwrap_or(usize::MAX)
-    }
-}
-
-/// The storage engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorageEngine {
-    /// Keeps the working set in memory.
-    Sled,
-    /// Also serves data larger than memory.
-    Redb,
-}
-
-impl StorageEngine {
-    /// The engine's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StorageEngine::Sled => "sled",
-            StorageEngine::Redb => "redb",
-        }
+choice! {
+    /// The storage engines.
+    StorageEngine {
+        /// Keeps the working set in memory.
+        Sled = "sled",
+        /// Also serves data larger than memory.
+        Redb = "redb",
     }
 }
 
@@ -158,10 +153,6 @@ pub struct Storage {
     pub persist_interval: Duration,
     /// Longest time between two checkpoints; none: none are kept.
     pub checkpoint_interval: Option<Duration>,
-    /// Threads for large reads.
-    pub reader_threads: u32,
-    /// Size above which writes are refused; none: no limit.
-    pub quota_bytes: Option<u64>,
     /// Rewrite the storage at start if that frees so many bytes; none: never.
     pub bootstrap_defrag_threshold_bytes: Option<u64>,
 }
@@ -177,6 +168,16 @@ pub struct Compaction {
     pub sleep_interval: Duration,
 }
 
+choice! {
+    /// What `--auto-compaction-retention` counts.
+    RetentionMode {
+        /// Time.
+        Periodic = "periodic",
+        /// Revisions.
+        Revision = "revision",
+    }
+}
+
 /// When to compact without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
@@ -188,19 +189,17 @@ pub enum AutoCompaction {
     Revisions(i64),
 }
 
-/// Bounds on requests, and on what a connection may do.
+/// Bounds on requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
+    /// Size of the data above which writes are refused; none: no limit.
+    pub quota_bytes: Option<u64>,
+    /// Threads for large reads.
+    pub reader_threads: u32,
     /// Most operations in a transaction.
     pub max_txn_ops: u32,
     /// Largest request.
     pub max_request_bytes: u32,
-    /// Most streams of a connection.
-    pub max_concurrent_streams: u32,
-    /// Shortest time between a client's pings; none: the gRPC library's default.
-    pub keepalive_min_time: Option<Duration>,
-    /// The server's own pings; none: the gRPC library's default.
-    pub keepalive: Option<KeepAlive>,
     /// Time above which a unary request is logged as slow.
     pub warning_unary_request_duration: Duration,
     /// Time above which applying an entry is logged as slow.
@@ -225,24 +224,14 @@ pub struct Watch {
     pub ring_bytes: u64,
 }
 
-/// Checks that members make on each other. With one member they find nothing to compare.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checks {
-    /// How often data is compared; none: never.
-    pub corrupt_check_interval: Option<Duration>,
-    /// How often compaction hashes are compared, if the gate is on.
-    pub compact_hash_check_interval: Duration,
-    /// How often a running downgrade is looked at.
-    pub downgrade_check_interval: Duration,
-}
-
-/// Detail of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsDetail {
-    /// Counters and gauges.
-    Basic,
-    /// Also histograms of how long gRPC calls take.
-    Extensive,
+choice! {
+    /// Detail of the metrics.
+    MetricsDetail {
+        /// Counters and gauges.
+        Basic = "basic",
+        /// Also histograms of how long gRPC calls take.
+        Extensive = "extensive",
+    }
 }
 
 /// The log.
@@ -258,46 +247,34 @@ pub struct Logging {
     pub rotation: Option<LogRotation>,
 }
 
-/// Levels of log lines, lowest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// For who looks into the server.
-    Debug,
-    /// What happens in normal operation.
-    Info,
-    /// Something to look at.
-    Warn,
-    /// Something that failed.
-    Error,
-    /// A broken invariant.
-    Panic,
-    /// The process ends.
-    Fatal,
-}
-
-impl LogLevel {
-    /// The level as it stands in a line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warn",
-            LogLevel::Error => "error",
-            LogLevel::Panic => "panic",
-            LogLevel::Fatal => "fatal",
-        }
+choice! {
+    /// Levels of log lines, lowest first.
+    LogLevel {
+        /// For who looks into the server.
+        Debug = "debug",
+        /// What happens in normal operation.
+        Info = "info",
+        /// Something to look at.
+        Warn = "warn",
+        /// Something that failed.
+        Error = "error",
+        /// A broken invariant.
+        Panic = "panic",
+        /// The process ends.
+        Fatal = "fatal",
     }
 }
 
-/// Forms of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object.
-    Json,
-    /// Tab-separated, as etcd prints it.
-    Console,
-    /// `key=value` pairs.
-    Text,
+choice! {
+    /// Forms of a log line.
+    LogFormat {
+        /// One JSON object.
+        Json = "json",
+        /// Tab-separated, as etcd prints it.
+        Console = "console",
+        /// `key=value` pairs.
+        Text = "text",
+    }
 }
 
 /// Where log lines go.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::choice::Choice;
 use super::error::ConfigError;
 use super::flags::{self, Flag, Status};
 use super::gates::Gate;
@@ -208,6 +209,11 @@ impl Settings {
             Value::Text(value) => Ok(value),
             _ => Err(inconsistent(name)),
         }
+    }
+
+    /// A setting of one word of a few.
+    pub(super) fn choice<C: Choice>(&self, name: &str) -> Result<C, ConfigError> {
+        C::of_word(self.text(name)?).ok_or_else(|| inconsistent(name))
     }
 
     pub(super) fn list(&self, name: &str) -> Result<&[String], ConfigError> {

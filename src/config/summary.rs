@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::duration;
 use super::url::Urls;
 use super::version::{RUSD_VERSION, git_sha, go_arch, go_os};
-use super::{Allowed, Config, StorageEngine};
+use super::{Allowed, Config};
 
 /// Fields of the startup line, in order, under the names that tools know from etcd. It shows as one JSON object.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,6 @@ impl Config {
     /// What the line "starting an etcd server" tells.
     pub fn summary(&self) -> Summary {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let engine: StorageEngine = self.storage.engine;
         Summary(vec![
             ("etcd-version", json!(self.reported_version.to_string())),
             ("rusd-version", json!(RUSD_VERSION)),
@@ -58,7 +57,7 @@ impl Config {
                 "wal-dir-dedicated",
                 self.member.wal_dir.as_deref().map_or(json!(""), path),
             ),
-            ("storage-engine", json!(engine.as_str())),
+            ("storage-engine", json!(self.storage.engine.as_str())),
             (
                 "heartbeat-interval",
                 json!(duration::format(self.raft.heartbeat_interval)),
@@ -68,7 +67,7 @@ impl Config {
                 json!(duration::format(self.raft.election_timeout)),
             ),
             ("pre-vote", json!(self.raft.pre_vote)),
-            ("unsafe-no-fsync", json!(self.raft.unsafe_no_fsync)),
+            ("unsafe-no-fsync", json!(self.log.unsafe_no_fsync)),
             (
                 "initial-advertise-peer-urls",
                 urls(&self.cluster.advertise_peer_urls),
@@ -92,11 +91,11 @@ impl Config {
                 json!(self.cluster.initial_state.as_str()),
             ),
             ("initial-cluster-token", json!(self.cluster.token)),
-            ("quota-backend-bytes", json!(self.storage.quota_bytes)),
+            ("quota-backend-bytes", json!(self.limits.quota_bytes)),
             ("max-request-bytes", json!(self.limits.max_request_bytes)),
             (
                 "max-concurrent-streams",
-                json!(self.limits.max_concurrent_streams),
+                json!(self.listen.max_concurrent_streams),
             ),
             ("feature-gates", json!(self.gates.to_string())),
         ])

@@ -1,25 +1,21 @@
 //! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are made.
 
 use super::clock::{COARSE_TICK, FINE_TICK};
-use super::disk::Disk;
+use super::parts::{ActorParts, MembersParts, RaftParts};
 use super::threads::Threads;
 use super::{NodeError, millis};
-use crate::config::{AutoCompaction, Config, Gate, Watch as WatchSettings};
-use rusd_compactor::{self as compactor, AutoMode, Compactor, CompactorConfig};
-use rusd_lease::{self as lease, Lease, LeaseConfig};
-use rusd_members::version::ClusterVersion;
+use crate::disk::Disk;
+use rusd_compactor::{self as compactor, Compactor};
+use rusd_lease::{self as lease, Lease};
 use rusd_members::{self as members, Members, MembersConfig};
 use rusd_messages::{Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
-use rusd_mvcc::actor::{MvccConfig, Publications};
+use rusd_mvcc::actor::Publications;
 use rusd_mvcc::{self as mvcc, EngineSetup, Mvcc, reader};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
-use rusd_watch::{self as watch, Watch, WatchConfig};
+use rusd_watch::{self as watch, Watch};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// How often the remaining time of leases is written down, with the gate LeaseCheckpoint (L-10).
-const LEASE_CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
 
 /// Every actor, started, and none linked to another.
 pub struct Unlinked {
@@ -62,47 +58,39 @@ pub struct Graph {
 
 impl Unlinked {
     /// Starts every actor over what is on disk.
-    pub fn start(config: &Config, disk: Disk, threads: &Threads) -> Result<Self, NodeError> {
+    pub fn start(parts: ActorParts, disk: Disk, threads: &Threads) -> Result<Self, NodeError> {
+        let ActorParts {
+            raft,
+            mvcc,
+            watch,
+            lease,
+            compactor,
+            members,
+        } = parts;
         let member = disk.identity.member;
         let status = Arc::new(RaftStatus::default());
         let request_ids = Arc::new(RequestIds::starting_now(member));
         let writer = disk.log.writer();
-        let core = RaftCore::new(
-            core_config(config, member, disk.machine.applied().0),
-            disk.log.into_tail(),
-            status.clone(),
-        )?;
-        let inline_bytes_max = if config.raft.inline_append {
-            raft::limits::INLINE_BYTES_MAX
-        } else {
-            0
-        };
-        let raft_config = RaftConfig { inline_bytes_max };
+        let (config, raft_config) = raft_configs(raft, member, disk.machine.applied().0);
+        let core = RaftCore::new(config, disk.log.into_tail(), status.clone())?;
         let raft = raft::start(&threads.raft, core, writer, raft_config)?;
-        let mvcc_config = MvccConfig {
-            warning_apply: config.limits.warning_apply_duration,
-        };
-        let (mvcc, publications) = Mvcc::start(&threads.mvcc, disk.machine, mvcc_config);
+        let (mvcc, publications) = Mvcc::start(&threads.mvcc, disk.machine, mvcc);
         let (joined_reply, joined) = Reply::channel();
         Ok(Self {
             raft,
             mvcc,
             setup: disk.setup,
-            watch: Watch::start(&threads.watch, watch_config(config)),
+            watch: Watch::start(&threads.watch, watch),
             lease: Lease::start(
                 &threads.timers,
-                lease_config(config),
+                lease,
                 request_ids.clone(),
                 publications.live_leases.clone(),
             ),
-            compactor: Compactor::start(
-                &threads.timers,
-                compactor_config(config),
-                request_ids.clone(),
-            ),
+            compactor: Compactor::start(&threads.timers, compactor, request_ids.clone()),
             members: Members::start(
                 &threads.timers,
-                members_config(config, member),
+                members_config(members, member),
                 request_ids.clone(),
                 joined_reply,
             ),
@@ -211,62 +199,43 @@ impl Graph {
     }
 }
 
-fn core_config(config: &Config, member: MemberId, applied: Index) -> CoreConfig {
-    CoreConfig {
+fn raft_configs(parts: RaftParts, member: MemberId, applied: Index) -> (CoreConfig, RaftConfig) {
+    let RaftParts {
+        heartbeat_ms,
+        election_ms,
+        pre_vote,
+        inline_append,
+        priority_requests,
+    } = parts;
+    let config = CoreConfig {
         member,
         applied,
-        heartbeat_ms: millis(config.raft.heartbeat_interval),
-        election_ms: millis(config.raft.election_timeout),
-        pre_vote: config.raft.pre_vote,
+        heartbeat_ms,
+        election_ms,
+        pre_vote,
         incarnation: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, millis),
-        priority_requests: config.gates.enabled(Gate::PriorityRequest),
-    }
+        priority_requests,
+    };
+    let inline_bytes_max = if inline_append {
+        raft::limits::INLINE_BYTES_MAX
+    } else {
+        0
+    };
+    (config, RaftConfig { inline_bytes_max })
 }
 
-fn watch_config(config: &Config) -> WatchConfig {
-    let WatchSettings {
-        progress_notify_interval,
-        ring_bytes,
-    } = config.watch;
-    WatchConfig {
-        progress_notify_interval,
-        ring_bytes: usize::try_from(ring_bytes).unwrap_or(usize::MAX),
-    }
-}
-
-fn lease_config(config: &Config) -> LeaseConfig {
-    let checkpoints = config.gates.enabled(Gate::LeaseCheckpoint);
-    LeaseConfig {
-        election_timeout_ms: millis(config.raft.election_timeout),
-        request_timeout_ms: millis(config.request_timeout()),
-        checkpoint_interval_ms: checkpoints.then_some(LEASE_CHECKPOINT_INTERVAL_MS),
-    }
-}
-
-fn compactor_config(config: &Config) -> CompactorConfig {
-    CompactorConfig {
-        auto: match config.compaction.auto {
-            AutoCompaction::Off => AutoMode::Off,
-            AutoCompaction::Periodic(retention) => AutoMode::Periodic {
-                retention_ms: millis(retention),
-            },
-            AutoCompaction::Revisions(retained) => AutoMode::Revisions { retained },
-        },
-        batch_records: config.compaction.batch_limit as usize,
-        pause_ms: millis(config.compaction.sleep_interval),
-    }
-}
-
-fn members_config(config: &Config, member: MemberId) -> MembersConfig {
+fn members_config(parts: MembersParts, member: MemberId) -> MembersConfig {
+    let MembersParts {
+        name,
+        client_urls,
+        cluster_version,
+    } = parts;
     MembersConfig {
         member,
-        name: config.member.name.clone(),
-        client_urls: config.cluster.advertise_client_urls.to_strings(),
-        cluster_version: ClusterVersion {
-            major: 3,
-            minor: config.reported_version.minor().into(),
-        },
+        name,
+        client_urls,
+        cluster_version,
     }
 }

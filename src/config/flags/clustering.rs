@@ -4,6 +4,7 @@ use super::Section::Clustering;
 use super::Status::{Moot, NoEffect, NotBuilt, Works};
 use super::{Flag, flag};
 use crate::config::value::Kind::{Bool, Choice, Duration, List, Text, Urls, Word};
+use crate::config::{InitialClusterState, RetentionMode};
 
 const DISCOVERY: &str = "discovery is";
 const V2_DISCOVERY: &str = "v2 discovery, which etcd 3.7 has removed, is";
@@ -29,8 +30,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "initial-cluster-state",
         Clustering,
-        Choice(&["new", "existing"]),
-        "new",
+        Choice(InitialClusterState::WORDS),
+        InitialClusterState::New.as_str(),
         Works,
         "Whether a member without data starts a new cluster or joins an existing one. Joining is not part of this build.",
     ),
@@ -213,8 +214,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "auto-compaction-mode",
         Clustering,
-        Word(&["periodic", "revision"]),
-        "periodic",
+        Word(RetentionMode::WORDS),
+        RetentionMode::Periodic.as_str(),
         Works,
         "Whether auto-compaction-retention is a time or a number of revisions.",
     ),

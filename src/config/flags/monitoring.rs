@@ -4,6 +4,7 @@ use super::Section::Monitoring;
 use super::Status::{NotBuilt, Works};
 use super::{Flag, flag};
 use crate::config::value::Kind::{Bool, Choice, Duration, Int, List, Text, Urls, Word};
+use crate::config::{LogFormat, LogLevel, MetricsDetail};
 
 const TRACING: &str = "distributed tracing is";
 
@@ -19,8 +20,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "metrics",
         Monitoring,
-        Word(&["basic", "extensive"]),
-        "basic",
+        Word(MetricsDetail::WORDS),
+        MetricsDetail::Basic.as_str(),
         Works,
         "Detail of the metrics; extensive adds histograms of how long gRPC calls take.",
     ),
@@ -51,16 +52,16 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "log-level",
         Monitoring,
-        Choice(&["debug", "info", "warn", "error", "panic", "fatal"]),
-        "info",
+        Choice(LogLevel::WORDS),
+        LogLevel::Info.as_str(),
         Works,
         "Lowest level of lines that are logged.",
     ),
     flag(
         "log-format",
         Monitoring,
-        Word(&["json", "console", "text"]),
-        "json",
+        Word(LogFormat::WORDS),
+        LogFormat::Json.as_str(),
         Works,
         "Form of a log line: json, console (tab-separated, as etcd prints it) or text (key=value).",
     ),

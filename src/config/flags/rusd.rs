@@ -3,14 +3,15 @@
 use super::Section::Rusd;
 use super::Status::Works;
 use super::{Flag, flag};
+use crate::config::StorageEngine;
 use crate::config::value::Kind::{Bool, Choice, Duration, Text, Uint};
 
 pub(super) const FLAGS: &[Flag] = &[
     flag(
         "storage-engine",
         Rusd,
-        Choice(&["sled", "redb"]),
-        "sled",
+        Choice(StorageEngine::WORDS),
+        StorageEngine::Sled.as_str(),
         Works,
         "Storage engine: sled keeps the working set in memory, redb also serves data larger than memory.",
     ),

@@ -1,4 +1,4 @@
-//! Opens the store, and rebuilds it if it is damaged.
+//! Opens the storage, and rebuilds it if it is damaged.
 //!
 //! A sole voter has nobody to fetch its data from. What it has is a checkpoint and the log from there on, or the log
 //! from its very beginning; either is the data once more. Any state that the log reaches from will do: replay brings
@@ -24,9 +24,9 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 
-/// Why there is no store to serve.
+/// Why there is no storage to serve.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub enum RecoveryError {
     /// The engine failed, though not because its data is damaged.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -50,25 +50,29 @@ pub enum StoreError {
 }
 
 /// What the log has.
-pub struct LogSpan<'a> {
+pub(super) struct LogSpan<'a> {
     /// The last entry that it does not have any more; 0 if it has all.
-    pub begins_after: u64,
+    pub(super) begins_after: u64,
     /// The last one.
-    pub ends_at: u64,
+    pub(super) ends_at: u64,
     /// The term of an entry, if it is there or the last that is not.
-    pub term: &'a dyn Fn(u64) -> Option<u64>,
+    pub(super) term: &'a dyn Fn(u64) -> Option<u64>,
 }
 
-/// The store, open.
-pub struct Opened {
+/// The storage, open.
+pub(super) struct Opened {
     /// The directory of its engine.
-    pub engines: EngineDir,
+    pub(super) engines: EngineDir,
     /// What is in it.
-    pub machine: StateMachine,
+    pub(super) machine: StateMachine,
 }
 
-/// Opens the store in `base`, from whatever has its data.
-pub fn open(base: &Path, options: &EngineOptions, log: &LogSpan<'_>) -> Result<Opened, StoreError> {
+/// Opens the storage in `base`, from whatever has its data.
+pub(super) fn open(
+    base: &Path,
+    options: &EngineOptions,
+    log: &LogSpan<'_>,
+) -> Result<Opened, RecoveryError> {
     let (damage, old) = match open_live(base, options)? {
         Ok(opened) => {
             let (applied, _) = opened.machine.applied();
@@ -84,7 +88,7 @@ pub fn open(base: &Path, options: &EngineOptions, log: &LogSpan<'_>) -> Result<O
         Err(damage) => (damage, None),
     };
     let lost = |reason: String| {
-        Err(StoreError::Lost {
+        Err(RecoveryError::Lost {
             path: base.to_owned(),
             damage: damage.clone(),
             reason,
@@ -167,7 +171,10 @@ fn checkpoint(base: &Path, log: &LogSpan<'_>) -> Result<Found, EngineError> {
 }
 
 /// Opens what is live; what is wrong with it is the inner error.
-fn open_live(base: &Path, options: &EngineOptions) -> Result<Result<Opened, String>, StoreError> {
+fn open_live(
+    base: &Path,
+    options: &EngineOptions,
+) -> Result<Result<Opened, String>, RecoveryError> {
     let engines = match EngineDir::open(base, options) {
         Err(error) if error.is_rebuild() => return Ok(Err(error.to_string())),
         engines => engines?,
@@ -188,7 +195,7 @@ fn open_live(base: &Path, options: &EngineOptions) -> Result<Result<Opened, Stri
 }
 
 /// Reads all that an engine holds. Damage may show as a panic of the engine.
-fn read(engine: &Arc<dyn Engine>) -> Result<Result<StateMachine, String>, StoreError> {
+fn read(engine: &Arc<dyn Engine>) -> Result<Result<StateMachine, String>, RecoveryError> {
     let read = caught(|| {
         let store = MvccStore::open(engine.clone(), MvccOptions::default())?;
         StateMachine::open(store)
@@ -207,7 +214,7 @@ fn rebuild(
     options: &EngineOptions,
     from: Option<&Checkpoint>,
     log: &LogSpan<'_>,
-) -> Result<Result<Opened, String>, StoreError> {
+) -> Result<Result<Opened, String>, RecoveryError> {
     let replacement = match Replacement::begin(base, options, from) {
         Err(error) if error.is_rebuild() => return Ok(Err(error.to_string())),
         replacement => replacement?,

@@ -10,9 +10,9 @@ use std::ffi::OsString;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::flags::{self, Alias, LEGACY, Section, Status};
-use crate::config::value::Kind;
-use crate::config::{CONFIG_FILE_FLAG, CONFIG_FLAG, ConfigError};
+use super::flags::{self, Alias, LEGACY, Section, Status};
+use super::value::{Kind, parse_bool};
+use super::{CONFIG_FILE_FLAG, CONFIG_FLAG, ConfigError};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +111,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Request, ConfigErro
         .position(|flag| flag.name == "version")
         .map(|position| given.remove(position));
     Ok(match version {
-        Some(flag) if crate::config::value::parse_bool(&flag.value) == Ok(true) => {
-            Request::Version(given)
-        }
+        Some(flag) if parse_bool(&flag.value) == Ok(true) => Request::Version(given),
         _ => Request::Run(given),
     })
 }

@@ -1,0 +1,44 @@
+//! Settings whose value is one word of a few.
+
+/// An enum and the words of its variants, each said once: the table of settings takes the words from it, and a word that
+/// the table accepts has a variant.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant),+
+        }
+
+        impl $name {
+            /// Every variant, in the order in which help texts name them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word of every variant, in the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word as it is given, and as the log shows it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+        }
+
+        impl $crate::config::choice::Choice for $name {
+            fn of_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(super) use choice;
+
+/// What [`choice!`] makes.
+pub(super) trait Choice: Sized {
+    /// The variant of this very word.
+    fn of_word(word: &str) -> Option<Self>;
+}
