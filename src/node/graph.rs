@@ -5,12 +5,11 @@ use super::parts::{ActorParts, MembersParts, RaftParts};
 use super::threads::Threads;
 use super::{NodeError, millis};
 use crate::disk::Disk;
-use rusd_compactor::{self as compactor, Compactor};
+use rusd_compactor as compactor;
 use rusd_lease::{self as lease, Lease};
 use rusd_members::{self as members, Members, MembersConfig};
 use rusd_messages::{Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
-use rusd_mvcc::actor::Publications;
-use rusd_mvcc::{self as mvcc, EngineSetup, Mvcc, reader};
+use rusd_mvcc::{self as mvcc, Publications, reader};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
 use rusd_watch::{self as watch, Watch};
@@ -20,11 +19,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Every actor, started, and none linked to another.
 pub struct Unlinked {
     raft: raft::Started,
-    mvcc: actix::Addr<Mvcc>,
-    setup: EngineSetup,
+    mvcc: mvcc::Started,
     watch: watch::Started,
     lease: actix::Addr<Lease>,
-    compactor: actix::Addr<Compactor>,
+    compactor: compactor::Started,
     members: actix::Addr<Members>,
     publications: Publications,
     status: Arc<RaftStatus>,
@@ -74,12 +72,12 @@ impl Unlinked {
         let (config, raft_config) = raft_configs(raft, member, disk.machine.applied().0);
         let core = RaftCore::new(config, disk.log.into_tail(), status.clone())?;
         let raft = raft::start(&threads.raft, core, writer, raft_config)?;
-        let (mvcc, publications) = Mvcc::start(&threads.mvcc, disk.machine, mvcc);
+        let mvcc = mvcc::start(&threads.mvcc, disk.machine, disk.setup, mvcc)?;
+        let publications = mvcc.publications.clone();
         let (joined_reply, joined) = Reply::channel();
         Ok(Self {
             raft,
             mvcc,
-            setup: disk.setup,
             watch: Watch::start(&threads.watch, watch),
             lease: Lease::start(
                 &threads.timers,
@@ -87,7 +85,7 @@ impl Unlinked {
                 request_ids.clone(),
                 publications.live_leases.clone(),
             ),
-            compactor: Compactor::start(&threads.timers, compactor, request_ids.clone()),
+            compactor: compactor::start(&threads.timers, compactor, request_ids.clone()),
             members: Members::start(
                 &threads.timers,
                 members_config(members, member),
@@ -104,9 +102,8 @@ impl Unlinked {
     /// Links them. Raft comes last, as it sets everything in motion.
     pub fn link(self) -> Result<Graph, NodeError> {
         let raft = &self.raft.ports;
-        let mvcc = Mvcc::ports(&self.mvcc);
+        let mvcc = &self.mvcc.ports;
         let lease = Lease::ports(&self.lease);
-        let compactor = Compactor::ports(&self.compactor);
         let members = Members::ports(&self.members);
         self.watch.connect(watch::Links {
             history: reader::spawn_history(&self.publications.views)?,
@@ -118,13 +115,10 @@ impl Unlinked {
                 propose: raft.propose.clone(),
             },
         );
-        Compactor::connect(
-            &self.compactor,
-            compactor::Links {
-                propose: raft.propose.clone(),
-                compact_step: mvcc.compact_step.clone(),
-            },
-        );
+        let compactor = self.compactor.connect(compactor::Links {
+            propose: raft.propose.clone(),
+            compact_step: mvcc.compact_step.clone(),
+        });
         Members::connect(
             &self.members,
             members::Links {
@@ -145,7 +139,7 @@ impl Unlinked {
             members: members.changed.clone(),
             demand,
         };
-        Mvcc::connect(&self.mvcc, &mvcc, links, self.setup)?;
+        let mvcc = self.mvcc.connect(links);
         let raft = self.raft.connect(raft::Links {
             apply: mvcc.apply.clone(),
             role_changed: vec![

@@ -14,7 +14,7 @@ use crate::rpc::context::Limits;
 use rusd_compactor::{AutoMode, CompactorConfig};
 use rusd_lease::LeaseConfig;
 use rusd_members::version::ClusterVersion;
-use rusd_mvcc::actor::MvccConfig;
+use rusd_mvcc::MvccConfig;
 use rusd_watch::WatchConfig;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,9 +7,11 @@ use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
 use rusd_messages::raft::Propose;
-use rusd_messages::{Delivery, Dropped, Pending, Port, Reply, Role, RoleChanged, Stop, Tick};
+use rusd_messages::{
+    Dropped, Pending, Port, Proposer, Reply, Role, RoleChanged, Stop, Tick, receive,
+};
 use rusd_proto::etcdserverpb::{CompactionRequest, InternalRaftRequest};
-use rusd_proto::request::{self, RequestIds};
+use rusd_proto::request::RequestIds;
 use rusd_proto::{ApplyResult, EtcdError};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,13 +66,61 @@ struct Proposed {
     pending: Pending<ApplyResult>,
 }
 
-/// The actor. Start it, then [`connect`](Compactor::connect) it before anything is told to it.
-pub struct Compactor {
+/// A started actor that does nothing until it is connected.
+#[derive(Debug)]
+pub struct Started {
+    /// What it receives.
+    pub ports: Ports,
+    address: Addr<Compactor>,
+    ids: Arc<RequestIds>,
+}
+
+/// Starts the actor on an arbiter, which it may share. Its proposals get their ids from `ids`.
+pub fn start(arbiter: &ArbiterHandle, config: CompactorConfig, ids: Arc<RequestIds>) -> Started {
+    metrics::init();
+    let pace = Pace {
+        step_records: config.batch_records.max(1),
+        pause_ms: config.pause_ms,
+    };
+    let address = Compactor::start_in_arbiter(arbiter, move |_| Compactor {
+        auto: config.auto,
+        policy: AutoCompaction::new(config.auto),
+        pacing: Pacing::new(pace),
+        connected: None,
+        proposed: None,
+        step_started: None,
+        removal_started: None,
+    });
+    Started {
+        ports: Ports {
+            revision: Port::new("compactor_revision", REVISIONS_QUEUE, &address),
+            pending: Port::new("compactor_pending", PENDING_QUEUE, &address),
+            stepped: Port::new("compactor_stepped", 1, &address),
+            role: Port::new("compactor_role", ROLES_QUEUE, &address),
+            tick: Port::new("compactor_tick", 1, &address),
+            stop: Port::new("compactor_stop", 1, &address),
+        },
+        address,
+        ids,
+    }
+}
+
+impl Started {
+    /// Connects it: from now on it compacts.
+    pub fn connect(self, links: Links) -> Ports {
+        self.address.do_send(Connect {
+            proposer: Proposer::new(links.propose, self.ids),
+            compact_step: links.compact_step,
+        });
+        self.ports
+    }
+}
+
+struct Compactor {
     auto: AutoMode,
     policy: AutoCompaction,
     pacing: Pacing,
-    ids: Arc<RequestIds>,
-    links: Option<Links>,
+    connected: Option<Connect>,
     proposed: Option<Proposed>,
     /// When the step on its way was asked for.
     step_started: Option<Instant>,
@@ -78,7 +128,10 @@ pub struct Compactor {
     removal_started: Option<Instant>,
 }
 
-struct Connect(Links);
+struct Connect {
+    proposer: Proposer,
+    compact_step: Port<CompactStep>,
+}
 
 impl actix::Message for Connect {
     type Result = ();
@@ -91,78 +144,36 @@ impl Actor for Compactor {
 impl Handler<Connect> for Compactor {
     type Result = ();
 
-    fn handle(&mut self, Connect(links): Connect, _: &mut Context<Self>) {
-        self.links = Some(links);
+    fn handle(&mut self, connect: Connect, _: &mut Context<Self>) {
+        self.connected = Some(connect);
     }
 }
 
 impl Compactor {
-    /// Starts the actor on an arbiter, which it may share.
-    pub fn start(
-        arbiter: &ArbiterHandle,
-        config: CompactorConfig,
-        ids: Arc<RequestIds>,
-    ) -> Addr<Self> {
-        metrics::init();
-        let pace = Pace {
-            step_records: config.batch_records.max(1),
-            pause_ms: config.pause_ms,
-        };
-        Self::start_in_arbiter(arbiter, move |_| Self {
-            auto: config.auto,
-            policy: AutoCompaction::new(config.auto),
-            pacing: Pacing::new(pace),
-            ids,
-            links: None,
-            proposed: None,
-            step_started: None,
-            removal_started: None,
-        })
-    }
-
-    /// The doors of a started actor.
-    pub fn ports(address: &Addr<Self>) -> Ports {
-        Ports {
-            revision: Port::new("compactor_revision", REVISIONS_QUEUE, address),
-            pending: Port::new("compactor_pending", PENDING_QUEUE, address),
-            stepped: Port::new("compactor_stepped", 1, address),
-            role: Port::new("compactor_role", ROLES_QUEUE, address),
-            tick: Port::new("compactor_tick", 1, address),
-            stop: Port::new("compactor_stop", 1, address),
-        }
-    }
-
-    /// Hands the links over.
-    pub fn connect(address: &Addr<Self>, links: Links) {
-        address.do_send(Connect(links));
-    }
-
     fn propose(&mut self, revision: i64) {
+        let Some(connected) = &self.connected else {
+            return;
+        };
         tracing::info!(revision, "starting auto {} compaction", self.mode_name());
-        let id = self.ids.next();
-        let compaction = CompactionRequest {
-            revision,
-            physical: false,
-        };
-        let request = InternalRaftRequest {
-            compaction: Some(compaction),
-            ..Default::default()
-        };
-        let data = request::encode(id, request);
-        let (reply, pending) = Reply::channel();
-        let told = self
-            .links
-            .as_ref()
-            .map(|links| links.propose.tell(Propose { id, data, reply }));
         let started = Instant::now();
-        self.proposed = Some(Proposed {
-            revision,
-            started,
-            pending,
+        let proposed = connected.proposer.propose(InternalRaftRequest {
+            compaction: Some(CompactionRequest {
+                revision,
+                physical: false,
+            }),
+            ..Default::default()
         });
-        // What Raft did not take is dropped here, and so shows as any other failure.
-        drop(told);
-        self.settle();
+        match proposed {
+            Ok(pending) => {
+                self.proposed = Some(Proposed {
+                    revision,
+                    started,
+                    pending,
+                });
+                self.settle();
+            }
+            Err(error) => self.settled(revision, started.elapsed(), Some(error.to_string())),
+        }
     }
 
     fn mode_name(&self) -> &'static str {
@@ -188,6 +199,10 @@ impl Compactor {
             Ok(Err(error)) => Some(error.to_string()),
             Err(Dropped) => Some(Dropped.to_string()),
         };
+        self.settled(revision, took, failure);
+    }
+
+    fn settled(&mut self, revision: i64, took: Duration, failure: Option<String>) {
         self.policy.finished(failure.is_none());
         let mode = self.mode_name();
         match failure {
@@ -204,9 +219,9 @@ impl Compactor {
             return;
         };
         let told = self
-            .links
+            .connected
             .as_ref()
-            .map(|links| links.compact_step.tell(CompactStep { max_records }));
+            .map(|connected| connected.compact_step.tell(CompactStep { max_records }));
         if matches!(told, Some(Ok(()))) {
             let now = Instant::now();
             self.step_started = Some(now);
@@ -214,6 +229,37 @@ impl Compactor {
         } else {
             self.pacing.not_stepped();
         }
+    }
+
+    fn stepped(&mut self, stepped: CompactStepped) {
+        if let Some(started) = self.step_started.take() {
+            metrics::PAUSE.observe(started.elapsed().as_millis() as f64);
+        }
+        metrics::KEYS.inc_by(stepped.removed as u64);
+        if let Some(finished) = self.pacing.stepped(&stepped) {
+            let took = self.removal_started.take().map(|started| started.elapsed());
+            report(&finished, took.unwrap_or_default());
+        }
+        self.step();
+    }
+
+    fn pending(&mut self, revision: i64) {
+        self.pacing.pending(revision);
+        self.step();
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        self.settle();
+        if let Some(revision) = self.policy.tick(now_ms) {
+            self.propose(revision);
+        }
+        self.pacing.tick(now_ms);
+        self.step();
+    }
+
+    fn stop(reply: Reply<()>, context: &mut Context<Self>) {
+        reply.send(());
+        context.stop();
     }
 }
 
@@ -231,67 +277,11 @@ fn report(finished: &Finished, took: Duration) {
     );
 }
 
-impl Handler<Delivery<RevisionAdvanced>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<RevisionAdvanced>, _: &mut Context<Self>) {
-        self.policy.revision(message.open().revision);
-    }
-}
-
-impl Handler<Delivery<CompactionPending>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<CompactionPending>, _: &mut Context<Self>) {
-        self.pacing.pending(message.open().revision);
-        self.step();
-    }
-}
-
-impl Handler<Delivery<CompactStepped>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<CompactStepped>, _: &mut Context<Self>) {
-        let CompactStepped { removed, finished } = message.open();
-        if let Some(started) = self.step_started.take() {
-            metrics::PAUSE.observe(started.elapsed().as_millis() as f64);
-        }
-        metrics::KEYS.inc_by(removed as u64);
-        if let Some(finished) = self.pacing.stepped(removed, finished) {
-            let took = self.removal_started.take().map(|started| started.elapsed());
-            report(&finished, took.unwrap_or_default());
-        }
-        self.step();
-    }
-}
-
-impl Handler<Delivery<RoleChanged>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<RoleChanged>, _: &mut Context<Self>) {
-        self.policy.lead(message.open().role == Role::Leader);
-    }
-}
-
-impl Handler<Delivery<Tick>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
-        let Tick { now_ms } = message.open();
-        self.settle();
-        if let Some(revision) = self.policy.tick(now_ms) {
-            self.propose(revision);
-        }
-        self.pacing.tick(now_ms);
-        self.step();
-    }
-}
-
-impl Handler<Delivery<Stop>> for Compactor {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Stop>, ctx: &mut Context<Self>) {
-        message.open().reply.send(());
-        ctx.stop();
-    }
+receive! { Compactor:
+    RevisionAdvanced => |actor, advanced, _context| actor.policy.revision(advanced.revision);
+    CompactionPending => |actor, pending, _context| actor.pending(pending.revision);
+    CompactStepped => |actor, stepped, _context| actor.stepped(stepped);
+    RoleChanged => |actor, changed, _context| actor.policy.lead(changed.role == Role::Leader);
+    Tick => |actor, tick, _context| actor.tick(tick.now_ms);
+    Stop => |_actor, stop, context| Self::stop(stop.reply, context);
 }

@@ -19,5 +19,5 @@ mod metrics;
 pub mod pacing;
 pub mod policy;
 
-pub use actor::{Compactor, CompactorConfig, Links, Ports};
+pub use actor::{CompactorConfig, Links, Ports, Started, start};
 pub use policy::AutoMode;

@@ -6,7 +6,20 @@
 //! The pause counts from the end of a step: a slow step is not followed by a shorter pause. Ticks may be coarser
 //! than the pause. Then the steps that fell due since the last tick follow each other closely, a few at most, and
 //! the pace holds on average.
+//!
+//! A removed record is a few bytes in a batch, yet costs the engine as much as a written one. Steps that went on while
+//! the engine is behind would pile up in one batch that takes it seconds, and so hold up everything else. So steps are
+//! skipped while the engine has much still to write. Not for ever: an engine that writes alone keep busy would never get
+//! smaller.
 
+use rusd_messages::compactor::CompactStepped;
+
+/// Bytes that the engine does not have yet, beyond which steps are skipped. Less than this lies between any two batches of
+/// an engine that keeps up; of a compaction alone it is some twenty thousand records.
+pub const UNWRITTEN_BYTES_MAX: usize = 512 << 10;
+/// Consecutive steps to skip before one is made anyway. At etcd's pace, a thousand records every ten milliseconds, that
+/// still removes 25,000 a second: about as many as a saturated server writes.
+const SKIPPED_STEPS_MAX: u32 = 3;
 /// Steps that may be caught up with, after a tick that came late.
 const CATCH_UP_STEPS: u64 = 10;
 
@@ -28,6 +41,28 @@ pub struct Finished {
     pub removed: u64,
 }
 
+/// Skips steps while the engine is behind.
+#[derive(Debug, Default)]
+struct RemovalBackoff {
+    /// As the last step found it, with a next one that would add to what the engine has to write.
+    engine_is_behind: bool,
+    skipped: u32,
+}
+
+impl RemovalBackoff {
+    fn stepped(&mut self, stepped: &CompactStepped) {
+        self.engine_is_behind =
+            stepped.next_removes && stepped.unwritten_bytes > UNWRITTEN_BYTES_MAX;
+    }
+
+    /// Whether the step that is due now is to be skipped.
+    fn skips(&mut self) -> bool {
+        let skips = self.engine_is_behind && self.skipped < SKIPPED_STEPS_MAX;
+        self.skipped = if skips { self.skipped + 1 } else { 0 };
+        skips
+    }
+}
+
 #[derive(Debug)]
 struct Running {
     revision: i64,
@@ -44,6 +79,7 @@ pub struct Pacing {
     pace: Pace,
     now_ms: u64,
     running: Option<Running>,
+    backoff: RemovalBackoff,
 }
 
 impl Pacing {
@@ -53,6 +89,7 @@ impl Pacing {
             pace,
             now_ms: 0,
             running: None,
+            backoff: RemovalBackoff::default(),
         }
     }
 
@@ -72,18 +109,19 @@ impl Pacing {
         }
     }
 
-    /// A step is done.
-    pub fn stepped(&mut self, removed: usize, finished: bool) -> Option<Finished> {
+    /// A step is done. Returns what the compaction came to, if it was the last one.
+    pub fn stepped(&mut self, stepped: &CompactStepped) -> Option<Finished> {
+        self.backoff.stepped(stepped);
+        let catch_up_ms = self.catch_up_ms();
         let running = self.running.as_mut()?;
-        running.removed += removed as u64;
+        running.removed += stepped.removed as u64;
         let asked_ms = running.asked_ms.take().unwrap_or(self.now_ms);
-        let catch_up_ms = self.pace.pause_ms.saturating_mul(CATCH_UP_STEPS);
         let began_ms = running.due_ms.max(asked_ms.saturating_sub(catch_up_ms));
         let took_ms = self.now_ms - asked_ms;
         running.due_ms = began_ms
             .saturating_add(took_ms)
             .saturating_add(self.pace.pause_ms);
-        if !finished {
+        if !stepped.finished {
             return None;
         }
         let done = Finished {
@@ -91,7 +129,12 @@ impl Pacing {
             removed: running.removed,
         };
         self.running = None;
+        self.backoff = RemovalBackoff::default();
         Some(done)
+    }
+
+    fn catch_up_ms(&self) -> u64 {
+        self.pace.pause_ms.saturating_mul(CATCH_UP_STEPS)
     }
 
     /// Time has passed.
@@ -101,13 +144,21 @@ impl Pacing {
 
     /// How many records to remove now, if a step is due. Ask after each of the other calls.
     pub fn step(&mut self) -> Option<usize> {
-        let now_ms = self.now_ms;
+        let (now_ms, catch_up_ms) = (self.now_ms, self.catch_up_ms());
         let running = self.running.as_mut()?;
-        if running.asked_ms.is_some() || running.due_ms > now_ms {
+        if running.asked_ms.is_some() {
             return None;
         }
-        running.asked_ms = Some(now_ms);
-        Some(self.pace.step_records)
+        while running.due_ms <= now_ms {
+            if !self.backoff.skips() {
+                running.asked_ms = Some(now_ms);
+                return Some(self.pace.step_records);
+            }
+            // As if a step had been made that took no time. Without a pause, the engine has until the next tick.
+            running.due_ms = running.due_ms.max(now_ms.saturating_sub(catch_up_ms));
+            running.due_ms = running.due_ms.saturating_add(self.pace.pause_ms.max(1));
+        }
+        None
     }
 
     /// The step could not be asked for: again at the next tick.

@@ -3,7 +3,8 @@
 //! Policy: `policy periodic|revision|off [N]` (milliseconds, or revisions), `revision N`, `lead`, `follow`, `tick DURATION` and
 //! `ok`, `fail` for the compaction shown last. `run DURATION every=DURATION [revisions=N]` ticks on, each compaction
 //! succeeding and each tick bringing so many revisions. Pacing: `pace RECORDS MS`, `pending REVISION`, `time DURATION`,
-//! `stepped REMOVED [finished=true]`, `refused`. Durations are written `90s`, `5m`, `24h` or `20ms` and are absolute, from
+//! `stepped REMOVED [finished=true] [unwritten=BYTES]
+//! [looks=true]` (the next step only looks for records), `refused`. Durations are written `90s`, `5m`, `24h` or `20ms` and are absolute, from
 //! the start; those of `run` are how much longer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,6 +13,7 @@ use goldenscript::{Argument, Command, Context};
 use rusd_compactor::AutoMode;
 use rusd_compactor::pacing::{Pace, Pacing};
 use rusd_compactor::policy::AutoCompaction;
+use rusd_messages::compactor::CompactStepped;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write;
@@ -147,8 +149,13 @@ impl goldenscript::Runner for Runner {
                 self.step(&mut output);
             }
             "stepped" => {
-                let finished = options.contains_key("finished");
-                if let Some(done) = self.pacing.stepped(word(0).parse()?, finished) {
+                let stepped = CompactStepped {
+                    removed: word(0).parse()?,
+                    finished: options.contains_key("finished"),
+                    unwritten_bytes: options.get("unwritten").map_or(Ok(0), |n| n.parse())?,
+                    next_removes: !options.contains_key("looks"),
+                };
+                if let Some(done) = self.pacing.stepped(&stepped) {
                     writeln!(output, "{done:?}")?;
                 }
                 self.step(&mut output);
@@ -176,6 +183,7 @@ macro_rules! scripts {
 scripts! {
     kv_c03_pacing
     kv_c05_restart
+    kv_c05_steps_are_skipped_while_the_engine_is_behind
     o_05_failures
     o_05_leadership
     o_05_periodic

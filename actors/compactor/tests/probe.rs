@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use prost::Message;
-use rusd_compactor::{AutoMode, Compactor, CompactorConfig, Links, Ports};
+use rusd_compactor::{AutoMode, CompactorConfig, Links, Ports};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
 use rusd_messages::raft::Propose;
@@ -32,15 +32,14 @@ fn with_actor(auto: AutoMode, test: impl FnOnce(World) + Send + 'static) {
             pause_ms: 10,
         };
         let ids = Arc::new(RequestIds::new(MemberId(1), 0));
-        let address = Compactor::start(&arbiter.handle(), config, ids);
+        let started = rusd_compactor::start(&arbiter.handle(), config, ids);
         let (propose, raft) = Port::probe(10);
         let (compact_step, mvcc) = Port::probe(10);
         let links = Links {
             propose,
             compact_step,
         };
-        Compactor::connect(&address, links);
-        let ports = Compactor::ports(&address);
+        let ports = started.connect(links);
         let world = World { ports, raft, mvcc };
         let done = std::thread::spawn(move || test(world)).join();
         arbiter.stop();
@@ -121,7 +120,12 @@ fn kv_c03_removal_goes_step_by_step_on_any_member() {
             world
                 .ports
                 .stepped
-                .deliver(CompactStepped { removed, finished })
+                .deliver(CompactStepped {
+                    removed,
+                    finished,
+                    unwritten_bytes: 0,
+                    next_removes: true,
+                })
                 .unwrap();
         };
         stepped(1_000, false);

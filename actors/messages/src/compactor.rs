@@ -21,4 +21,8 @@ pub struct CompactStepped {
     pub removed: usize,
     /// Whether nothing is left to remove.
     pub finished: bool,
+    /// Bytes that the engine does not have yet.
+    pub unwritten_bytes: usize,
+    /// Whether the next step removes records, which the engine then has to write. If not, it only looks for them.
+    pub next_removes: bool,
 }

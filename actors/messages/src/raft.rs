@@ -24,15 +24,11 @@ pub struct ReadIndex {
     pub reply: Reply<Result<Index, EtcdError>>,
 }
 
-/// The state machine has applied a batch: returns its credits.
+/// The state machine has applied entries: returns their credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// Everything through this index is applied and visible to readers.
     pub through: Index,
-    /// Entries of the batch.
-    pub entries: usize,
-    /// Their bytes.
-    pub bytes: usize,
 }
 
 /// A conf-change entry has been applied by the state machine.

@@ -8,6 +8,8 @@
 //! it ([`checkpoint`](crate::checkpoint)). Nobody waits for a checkpoint, so it takes at most half of this thread's time.
 
 use crate::checkpoint::{CheckpointPolicy, Due, Schedule};
+use crate::core::Write;
+use crate::core::batching::BATCHES_OUT_MAX;
 use crate::metrics::DEFRAG_INFLIGHT;
 use crate::persister::Persister;
 use crate::rewrite::{Copy, CopyError, Damage};
@@ -22,8 +24,8 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// A batch in the writer's hands and one behind it: the state machine collects meanwhile.
-const QUEUED_BATCHES: usize = 1;
+/// Work that may wait for the writer: batches, of which the state machine hands out few, and rare requests.
+const QUEUED_WORK: usize = BATCHES_OUT_MAX + 2;
 /// How long a copy lets waiting batches go first: under constant load it would never end otherwise.
 const COPY_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -82,14 +84,7 @@ pub struct Progress {
 /// Work for the writer thread.
 pub enum Work {
     /// Write a batch.
-    Write {
-        /// The batch.
-        batch: SealedBatch,
-        /// How far the engine is then.
-        progress: Progress,
-        /// Bytes of the entries since the last batch.
-        log_bytes: u64,
-    },
+    Write(Write),
     /// Rewrite the engine into a fresh directory, writing meanwhile.
     Rewrite {
         /// Answered when the new directory is current, or with why not.
@@ -123,17 +118,12 @@ impl EngineWriter {
     ) -> io::Result<Self> {
         LazyLock::force(&COMMIT_SECONDS);
         LazyLock::force(&DEFRAG_SECONDS);
-        let (work, queue) = flume::bounded(QUEUED_BATCHES);
+        let (work, queue) = flume::bounded(QUEUED_WORK);
         let persister = Persister::spawn(persisted)?;
         std::thread::Builder::new()
             .name("engine-writer".to_owned())
             .spawn(move || Writer::new(setup, wrote, replaced, persister).run(&queue))?;
         Ok(Self { work })
-    }
-
-    /// Whether [`EngineWriter::send`] would not wait now. Only one thread sends, so the answer holds.
-    pub fn has_room(&self) -> bool {
-        !self.work.is_full()
     }
 
     /// Hands work over, waiting for the writer if it must.
@@ -247,11 +237,9 @@ impl Writer {
                 },
             };
             match work {
-                Some(Work::Write {
-                    batch,
-                    progress,
-                    log_bytes,
-                }) => self.write(&batch, progress, log_bytes),
+                Some(Work::Write(write)) => {
+                    self.write(&write.batch, write.progress, write.log_bytes)
+                }
                 Some(Work::Rewrite { reply }) => self.defragment(reply),
                 Some(Work::Retire { retired }) => {
                     if let Err(error) = retired.destroy() {

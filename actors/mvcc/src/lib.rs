@@ -10,18 +10,20 @@
 //! A batch of entries is applied as a whole: its changes become visible in one new read view, and only
 //! then are its callers answered. A compaction is hashed by `compaction_hasher` before anything of it is removed.
 
-pub mod actor;
+mod actor;
 pub mod checkpoint;
 pub mod compaction_hasher;
+pub mod core;
 pub mod engine_writer;
 pub mod events;
-mod give_way;
 pub mod metrics;
 pub(crate) mod persister;
 mod priority;
 pub mod reader;
 pub mod rewrite;
+mod start;
 
-pub use actor::{Links, Mvcc, Ports};
 pub use checkpoint::CheckpointPolicy;
+pub use core::{Core, Effect, Write};
 pub use engine_writer::{EngineSetup, PersistPolicy, Progress};
+pub use start::{Links, MvccConfig, Ports, Publications, Started, start};

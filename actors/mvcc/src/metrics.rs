@@ -72,13 +72,21 @@ static APPLY_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 static APPLY_SERIES: [[OnceLock<Histogram>; 2]; RequestKind::COUNT] =
     [const { [const { OnceLock::new() }; 2] }; RequestKind::COUNT];
 
+/// Counts what an applied entry did, and how long it took.
+pub(crate) fn applied(kind: Option<RequestKind>, applied: &Applied, took: Duration) {
+    count(applied);
+    if let Some(kind) = kind {
+        applied_in(kind, is_success(&applied.result), took);
+    }
+}
+
 /// Whether an apply counts as successful: what has been compacted is no failure of the server's.
-pub fn is_success(result: &ApplyResult) -> bool {
+fn is_success(result: &ApplyResult) -> bool {
     matches!(result, Ok(_) | Err(EtcdError::Compacted))
 }
 
 /// Counts how long an entry took to apply.
-pub fn applied_in(kind: RequestKind, success: bool, took: Duration) {
+fn applied_in(kind: RequestKind, success: bool, took: Duration) {
     let [failed, succeeded] = &APPLY_SERIES[kind as usize];
     let series = if success { succeeded } else { failed };
     let series = series.get_or_init(|| {
@@ -89,7 +97,7 @@ pub fn applied_in(kind: RequestKind, success: bool, took: Duration) {
 }
 
 /// Counts what an applied entry did.
-pub fn count(applied: &Applied) {
+fn count(applied: &Applied) {
     let (mut puts, mut put_bytes, mut deleted) = (0, 0, 0);
     for change in &applied.changes {
         match change.kind {

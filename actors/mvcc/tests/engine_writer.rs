@@ -5,7 +5,7 @@ use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Port, Probe, Reply};
 use rusd_mvcc::engine_writer::{EngineReplaced, EngineWriter, Work};
-use rusd_mvcc::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress};
+use rusd_mvcc::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress, Write};
 use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Replacement, Tree, WriteBatch};
 use rusd_storage::{Applied, SealedBatch, Sizes};
 use std::fs;
@@ -70,7 +70,7 @@ impl World {
             self.index.to_be_bytes().to_vec(),
         );
         let bytes = batch.bytes();
-        self.writer.send(Work::Write {
+        self.writer.send(Work::Write(Write {
             batch: SealedBatch {
                 seq: self.index,
                 batch,
@@ -84,7 +84,7 @@ impl World {
                 sizes: Sizes::default(),
             },
             log_bytes,
-        });
+        }));
     }
 
     /// Waits for word on a checkpoint that is as wanted; everything said before goes into `said`.

@@ -229,7 +229,6 @@ fn closed_loop(callers: u64, iterations: u64) -> Duration {
             for delivery in applies {
                 let apply = delivery.open();
                 let through = apply.entries.last().unwrap().index;
-                let entries = apply.entries.len();
                 for entry in apply.entries {
                     if entry.kind == EntryKind::ConfChange {
                         let _ = ports.conf_applied.tell(ConfApplied {
@@ -241,11 +240,7 @@ fn closed_loop(callers: u64, iterations: u64) -> Duration {
                         reply.send(Ok(ApplyReply::Done));
                     }
                 }
-                let _ = ports.applied.tell(Applied {
-                    through,
-                    entries,
-                    bytes: 0,
-                });
+                let _ = ports.applied.tell(Applied { through });
             }
         })
     };

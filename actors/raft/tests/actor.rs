@@ -77,7 +77,6 @@ impl Node {
     }
 
     fn take(&mut self, apply: Apply) {
-        let count = apply.entries.len();
         for entry in apply.entries {
             assert_eq!(
                 entry.index.0,
@@ -97,14 +96,7 @@ impl Node {
             }
         }
         let through = Index(self.applied);
-        self.ports
-            .applied
-            .tell(Applied {
-                through,
-                entries: count,
-                bytes: 0,
-            })
-            .unwrap();
+        self.ports.applied.tell(Applied { through }).unwrap();
     }
 
     fn wait_for_leadership(&mut self) {
