@@ -10,9 +10,10 @@ use std::ffi::OsString;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::flags::{self, Alias, LEGACY, Section, Status};
-use super::value::{Kind, parse_bool};
-use super::{CONFIG_FILE_FLAG, CONFIG_FLAG, ConfigError};
+use super::error::ConfigError;
+use super::flags::{self, Alias, CONFIG_FILE_FLAG, CONFIG_FLAG, LEGACY, Section, Status};
+use super::literal::parse_bool;
+use super::value::Kind;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

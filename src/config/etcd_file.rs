@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_yaml_ng::Value as Yaml;
 
 use super::error::ConfigError;
-use super::layers::put_named;
+use super::given::Target;
 use super::settings::{Place, Settings, Warning};
 use super::value::{Kind, Value};
 
@@ -149,22 +149,22 @@ fn set(
     value: &Yaml,
 ) -> Result<(), ConfigError> {
     let place = format!("{key} in {}", path.display());
-    let read = |kind| yaml_value(kind, value);
-    let known = put_named(
-        settings,
-        name,
-        Place::File(place.clone()),
-        read,
-        &show(value),
-    )?;
-    if known {
-        Ok(())
-    } else {
-        Err(ConfigError::UnknownKey {
-            place,
-            hint: String::new(),
-        })
+    let target = match Target::of(name) {
+        Some(target @ (Target::Setting(_) | Target::Gate(_))) => target,
+        Some(Target::Legacy(_)) | None => {
+            return Err(ConfigError::UnknownKey {
+                place,
+                hint: String::new(),
+            });
+        }
+    };
+    let place = Place::File(place);
+    let value = yaml_value(target.kind(), value)
+        .map_err(|reason| target.refuse(&place, show(value), reason))?;
+    if let Some(value) = value {
+        target.put(settings, name, value, place);
     }
+    Ok(())
 }
 
 /// Sets the flags of one nested table.

@@ -9,7 +9,7 @@
 //!
 //! [`flags`] is the table that all of this is derived from: names, kinds, defaults, help, and whether a setting works,
 //! is moot with one member, has no effect, or is not part of this build. [`value`] reads single values by Go's rules.
-//! `layers` merges the sources and knows who may override whom; every value keeps its place, so that an error says
+//! `given` knows what a name in any spelling stands for. `layers` merges the sources and knows who may override whom; every value keeps its place, so that an error says
 //! where the bad value stands. `build` turns the flat settings into [`Config`], with real types, and applies the rules
 //! that concern several of them.
 //!
@@ -22,13 +22,17 @@ mod choice;
 mod cli;
 pub mod cluster;
 pub mod duration;
+mod environment;
 mod error;
 mod etcd_file;
 pub mod flags;
 pub mod gates;
+mod given;
 mod layers;
+mod literal;
 mod model;
 pub mod render;
+mod rusd_toml;
 mod settings;
 mod summary;
 pub mod url;
@@ -43,22 +47,14 @@ use std::path::Path;
 use cli::{GivenFlag, Request};
 
 pub use error::ConfigError;
+pub use layers::ReadFile;
 pub use model::*;
 pub use settings::Warning;
 pub use summary::Summary;
 pub use url::{BindAddress, EtcdUrl, Scheme, Urls};
 
-/// The flag that names `rusd.toml`.
-pub const CONFIG_FLAG: &str = "config";
-
-/// The flag that names etcd's own configuration file.
-pub const CONFIG_FILE_FLAG: &str = "config-file";
-
 /// The most bytes that a configuration file may have. A longer one is not a configuration file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// How a configuration file is read; tests have their own.
-pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 /// What the process is to do.
 #[derive(Clone, Debug)]

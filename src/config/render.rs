@@ -110,7 +110,7 @@ pub fn markdown() -> String {
     for (name, alias) in flags::experimental() {
         let target = match alias {
             flags::Alias::Flag(target) => format!("`{target}`"),
-            flags::Alias::Gate(gate) => format!("feature gate `{gate}`"),
+            flags::Alias::Gate(gate) => format!("feature gate `{}`", gate.name()),
         };
         text.push_str(&format!("| {name} | {target} |\n"));
     }

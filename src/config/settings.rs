@@ -246,10 +246,7 @@ impl Settings {
 
 /// A value as errors show it: quoted, and hidden if it is a secret.
 pub(super) fn show_value(flag: &Flag, value: &Value) -> String {
-    if flag.is_secret() {
-        return "(hidden)".to_owned();
-    }
-    match value {
+    flag.hide_secret(match value {
         Value::Bool(value) => value.to_string(),
         Value::Uint(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
@@ -257,5 +254,5 @@ pub(super) fn show_value(flag: &Flag, value: &Value) -> String {
         Value::Text(value) => format!("{value:?}"),
         Value::List(value) => format!("{:?}", value.join(",")),
         Value::Urls(value) => format!("{:?}", value.to_string()),
-    }
+    })
 }

@@ -1,14 +1,13 @@
 //! The kinds of values a setting can have, and how each is read from text.
 //!
-//! Flags and variables arrive as text and are read by Go's rules, because scripts written for etcd rely on them:
-//! booleans are `1 t T true True TRUE` and their opposites; integers may be decimal, `0x`, `0o`, `0b` or octal with a
-//! leading zero, and may have underscores. The two file formats bring their own types and are turned into the same
-//! values by `layers.rs` and `etcd_file.rs`.
+//! Flags and variables arrive as text. The two file formats bring their own types, and are turned into the same values
+//! by `rusd_toml` and `etcd_file`.
 
 use std::time::Duration;
 
 use super::duration;
 use super::gates::FeatureGates;
+use super::literal::{parse_bool, parse_int, parse_uint};
 use super::url::Urls;
 
 /// What a setting accepts.
@@ -130,59 +129,6 @@ fn split_list(text: &str) -> Vec<String> {
         return Vec::new();
     }
     text.split(',').map(|item| item.trim().to_owned()).collect()
-}
-
-/// Reads a boolean by Go's rules.
-pub fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
-}
-
-/// Reads an unsigned integer by Go's rules.
-fn parse_uint(text: &str, bits: u32) -> Result<u64, String> {
-    let value =
-        magnitude(text).ok_or_else(|| format!("{text:?} is not a whole number of at least 0"))?;
-    let max = u64::MAX >> (64 - bits.clamp(1, 64));
-    if value > u128::from(max) {
-        return Err(format!("{text:?} is above {max}"));
-    }
-    u64::try_from(value).map_err(|_| format!("{text:?} is above {max}"))
-}
-
-/// Reads a signed integer by Go's rules.
-fn parse_int(text: &str) -> Result<i64, String> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let value = magnitude(digits)
-        .and_then(|value| i128::try_from(value).ok())
-        .ok_or_else(|| format!("{text:?} is not a whole number"))?;
-    let signed = if negative { -value } else { value };
-    i64::try_from(signed).map_err(|_| format!("{text:?} does not fit in 64 bits"))
-}
-
-/// Reads digits with an optional base prefix and single underscores between digits.
-fn magnitude(text: &str) -> Option<u128> {
-    let lower = text.to_ascii_lowercase();
-    let (radix, digits) = match lower.get(..2) {
-        Some("0x") => (16, &lower[2..]),
-        Some("0o") => (8, &lower[2..]),
-        Some("0b") => (2, &lower[2..]),
-        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
-        _ => (10, lower.as_str()),
-    };
-    let underscores_ok = !digits.ends_with('_')
-        && !digits.contains("__")
-        && (radix != 10 || !digits.starts_with('_'));
-    let plain = digits.replace('_', "");
-    if !underscores_ok || plain.is_empty() || !plain.chars().all(|c| c.is_digit(radix)) {
-        return None;
-    }
-    u128::from_str_radix(&plain, radix).ok()
 }
 
 #[cfg(test)]

@@ -1,20 +1,17 @@
 //! The table of all settings.
 //!
 //! One row per setting, and everything else is derived from it: the flag `--name`, the variables `ETCD_NAME` and
-//! `RUSD_NAME`, the key `name` in its section of `rusd.toml`, the key in etcd's YAML file, the help text, the documented
-//! `config/rusd.toml` and the table in `docs/flags.md`.
+//! `RUSD_NAME`, the key `name` in its section of `rusd.toml`, the key in etcd's YAML file, the help text, the
+//! documented `config/rusd.toml` and the table in `docs/flags.md`.
 //!
 //! The [`Status`] of a row says honestly what giving the setting does. Nothing is silently accepted and ignored: a
 //! setting without effect gets a warning line, and one that asks for something this build does not have is refused.
 
-mod clustering;
-mod features;
-mod member;
-mod monitoring;
-mod rusd;
-mod security;
+mod table;
 
+use super::gates::Gate;
 use super::value::Kind;
+use std::collections::BTreeMap;
 
 /// One setting.
 #[derive(Debug)]
@@ -110,44 +107,31 @@ impl Flag {
         self.name.ends_with("-password") || self.name == "discovery-user"
     }
 
+    /// What may be shown of its value.
+    pub(super) fn hide_secret(&self, shown: String) -> String {
+        if self.is_secret() {
+            "(hidden)".to_owned()
+        } else {
+            shown
+        }
+    }
+
     /// The part of its variables after `ETCD_` or `RUSD_`.
     pub fn variable_suffix(&self) -> String {
         self.name.replace('-', "_").to_ascii_uppercase()
     }
 }
 
-/// One row, in one expression.
-const fn flag(
-    name: &'static str,
-    section: Section,
-    kind: Kind,
-    default: &'static str,
-    status: Status,
-    help: &'static str,
-) -> Flag {
-    Flag {
-        name,
-        section,
-        kind,
-        default,
-        status,
-        help,
-    }
-}
-
 /// All settings, section by section.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    [
-        member::FLAGS,
-        clustering::FLAGS,
-        security::FLAGS,
-        monitoring::FLAGS,
-        features::FLAGS,
-        rusd::FLAGS,
-    ]
-    .into_iter()
-    .flatten()
+    table::TABLE.iter()
 }
+
+/// The flag that names `rusd.toml`.
+pub const CONFIG_FLAG: &str = "config";
+
+/// The flag that names etcd's own configuration file.
+pub const CONFIG_FILE_FLAG: &str = "config-file";
 
 /// The setting of this name.
 pub fn find(name: &str) -> Option<&'static Flag> {
@@ -160,113 +144,78 @@ pub enum Alias {
     /// The same value under the setting's present name.
     Flag(&'static str),
     /// A boolean that switches a feature gate.
-    Gate(&'static str),
+    Gate(Gate),
 }
 
-/// The `--experimental-` spellings of etcd 3.6. Older kubeadm releases and charts still use them.
-const EXPERIMENTAL: &[(&str, Alias)] = &[
-    (
-        "experimental-bootstrap-defrag-threshold-megabytes",
-        Alias::Flag("bootstrap-defrag-threshold-megabytes"),
-    ),
+/// What the spellings of etcd 3.6 put before a name. Older kubeadm releases and charts still use them.
+const EXPERIMENTAL: &str = "experimental-";
+
+/// Settings that are known without the prefix today.
+const EXPERIMENTAL_FLAGS: &[&str] = &[
+    "experimental-bootstrap-defrag-threshold-megabytes",
+    "experimental-compact-hash-check-time",
+    "experimental-compaction-batch-limit",
+    "experimental-compaction-sleep-interval",
+    "experimental-corrupt-check-time",
+    "experimental-distributed-tracing-address",
+    "experimental-distributed-tracing-instance-id",
+    "experimental-distributed-tracing-sampling-rate",
+    "experimental-distributed-tracing-service-name",
+    "experimental-downgrade-check-time",
+    "experimental-enable-distributed-tracing",
+    "experimental-memory-mlock",
+    "experimental-peer-skip-client-san-verification",
+    "experimental-snapshot-catchup-entries",
+    "experimental-warning-apply-duration",
+    "experimental-warning-unary-request-duration",
+    "experimental-watch-progress-notify-interval",
+];
+
+/// Flags that have become feature gates.
+const EXPERIMENTAL_GATES: &[(&str, Gate)] = &[
     (
         "experimental-compact-hash-check-enabled",
-        Alias::Gate("CompactHashCheck"),
-    ),
-    (
-        "experimental-compact-hash-check-time",
-        Alias::Flag("compact-hash-check-time"),
-    ),
-    (
-        "experimental-compaction-batch-limit",
-        Alias::Flag("compaction-batch-limit"),
-    ),
-    (
-        "experimental-compaction-sleep-interval",
-        Alias::Flag("compaction-sleep-interval"),
-    ),
-    (
-        "experimental-corrupt-check-time",
-        Alias::Flag("corrupt-check-time"),
-    ),
-    (
-        "experimental-distributed-tracing-address",
-        Alias::Flag("distributed-tracing-address"),
-    ),
-    (
-        "experimental-distributed-tracing-instance-id",
-        Alias::Flag("distributed-tracing-instance-id"),
-    ),
-    (
-        "experimental-distributed-tracing-sampling-rate",
-        Alias::Flag("distributed-tracing-sampling-rate"),
-    ),
-    (
-        "experimental-distributed-tracing-service-name",
-        Alias::Flag("distributed-tracing-service-name"),
-    ),
-    (
-        "experimental-downgrade-check-time",
-        Alias::Flag("downgrade-check-time"),
-    ),
-    (
-        "experimental-enable-distributed-tracing",
-        Alias::Flag("enable-distributed-tracing"),
+        Gate::CompactHashCheck,
     ),
     (
         "experimental-enable-lease-checkpoint",
-        Alias::Gate("LeaseCheckpoint"),
+        Gate::LeaseCheckpoint,
     ),
     (
         "experimental-enable-lease-checkpoint-persist",
-        Alias::Gate("LeaseCheckpointPersist"),
+        Gate::LeaseCheckpointPersist,
     ),
     (
         "experimental-initial-corrupt-check",
-        Alias::Gate("InitialCorruptCheck"),
-    ),
-    ("experimental-memory-mlock", Alias::Flag("memory-mlock")),
-    (
-        "experimental-peer-skip-client-san-verification",
-        Alias::Flag("peer-skip-client-san-verification"),
-    ),
-    (
-        "experimental-snapshot-catchup-entries",
-        Alias::Flag("snapshot-catchup-entries"),
+        Gate::InitialCorruptCheck,
     ),
     (
         "experimental-stop-grpc-service-on-defrag",
-        Alias::Gate("StopGRPCServiceOnDefrag"),
+        Gate::StopGrpcServiceOnDefrag,
     ),
     (
         "experimental-txn-mode-write-with-shared-buffer",
-        Alias::Gate("TxnModeWriteWithSharedBuffer"),
-    ),
-    (
-        "experimental-warning-apply-duration",
-        Alias::Flag("warning-apply-duration"),
-    ),
-    (
-        "experimental-warning-unary-request-duration",
-        Alias::Flag("warning-unary-request-duration"),
-    ),
-    (
-        "experimental-watch-progress-notify-interval",
-        Alias::Flag("watch-progress-notify-interval"),
+        Gate::TxnModeWriteWithSharedBuffer,
     ),
 ];
 
-/// All older spellings.
+/// All older spellings, sorted.
 pub fn experimental() -> impl Iterator<Item = (&'static str, Alias)> {
-    EXPERIMENTAL.iter().copied()
+    let flags = EXPERIMENTAL_FLAGS.iter().filter_map(|spelling| {
+        let name = spelling.strip_prefix(EXPERIMENTAL)?;
+        Some((*spelling, Alias::Flag(name)))
+    });
+    let gates = EXPERIMENTAL_GATES
+        .iter()
+        .map(|(spelling, gate)| (*spelling, Alias::Gate(*gate)));
+    flags.chain(gates).collect::<BTreeMap<_, _>>().into_iter()
 }
 
 /// What the flag `name` means if it is an older spelling.
 pub fn find_alias(name: &str) -> Option<Alias> {
-    EXPERIMENTAL
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, alias)| *alias)
+    experimental()
+        .find(|(spelling, _)| *spelling == name)
+        .map(|(_, alias)| alias)
 }
 
 /// Flags that etcd has long ceased to use and still accepts, with or without a value. (etcd's list also has `config`,
@@ -316,14 +265,10 @@ mod tests {
 
     #[test]
     fn f06_all_23_experimental_spellings_lead_to_a_row_or_a_gate() {
-        assert_eq!(EXPERIMENTAL.len(), 23);
+        assert_eq!(experimental().count(), 23);
         for (name, alias) in experimental() {
-            match alias {
-                Alias::Flag(target) => assert!(find(target).is_some(), "{name}"),
-                Alias::Gate(gate) => assert!(
-                    crate::config::gates::Gate::from_name(gate).is_some(),
-                    "{name}"
-                ),
+            if let Alias::Flag(target) = alias {
+                assert!(find(target).is_some(), "{name}");
             }
         }
     }
