@@ -7,13 +7,14 @@
 use super::{Case, Outcome, Target};
 use bytes::Bytes;
 use prost::Message;
+use raft::eraftpb::{Entry as RaftEntry, EntryType};
+use rusd_proto::conf_change::{self, Change, ConfChange};
 use rusd_proto::etcdserverpb::compare::TargetUnion;
 use rusd_proto::etcdserverpb::request_op::Request;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::ids::{Index, MemberId, RequestId, Term};
 use rusd_proto::{membershippb, request};
 use rusd_state::kv::validate;
-use rusd_state::members::conf_change::{Change, ConfChange};
 use rusd_state::{Entry, EntryKind, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{MvccOptions, MvccStore, ReadAt, StorageResult};
@@ -38,9 +39,18 @@ fn corpus() -> Vec<Case> {
         let id = RequestId(0xa1_0000_0000_0001);
         part(REQUEST, &request::encode(id, request.clone()))
     };
-    let conf_changes: Case = conf_changes()
-        .iter()
-        .map(|change| part(CONF_CHANGE, &change.encode(1)))
+    let founder = conf_change::founder(pb::Member {
+        id: 7,
+        peer_ur_ls: vec!["http://peer-7:1".to_owned()],
+        ..pb::Member::default()
+    });
+    let conf_changes: Case = std::iter::once(founder)
+        .chain(
+            conf_changes()
+                .iter()
+                .map(|change| change.encode(RequestId(1))),
+        )
+        .map(|data| part(CONF_CHANGE, &data))
         .collect();
     let mut cases: Vec<Case> = all
         .chunks(4)
@@ -65,6 +75,7 @@ fn run(parts: &[Vec<u8>]) -> Outcome {
         let (kind, data) = part.split_first().unwrap_or((&REQUEST, &[]));
         let data = Bytes::copy_from_slice(data);
         let kind = if *kind == CONF_CHANGE {
+            check_conf_change(&data);
             EntryKind::ConfChange
         } else {
             check_request(&data);
@@ -97,6 +108,19 @@ fn run(parts: &[Vec<u8>]) -> Outcome {
         "a restart loses or makes up something"
     );
     outcome
+}
+
+/// What the state machine can read of a membership change, Raft can, and it survives being written again.
+fn check_conf_change(data: &Bytes) {
+    let Ok(change) = ConfChange::decode(data) else {
+        return;
+    };
+    let mut entry = RaftEntry::default();
+    entry.set_entry_type(EntryType::EntryConfChange);
+    entry.data = data.clone();
+    let raft = rusd_raft::conf_change::decode(&entry);
+    assert!(raft.is_ok(), "{change:?}");
+    assert_eq!(ConfChange::decode(&change.encode(RequestId(1))), Ok(change));
 }
 
 /// What is read of a request before it is applied agrees with the request.

@@ -7,8 +7,9 @@
 use super::{Case, Outcome, Target};
 use raft::{GetEntriesContext, Storage};
 use rusd_messages::{ClusterId, Index, MemberId, RaftStatus};
+use rusd_proto::etcdserverpb::Member;
 use rusd_raft::log::{Append, LogTail, Truncated, Vote, segment};
-use rusd_raft::{Bootstrap, BootstrapMember, Core, CoreConfig, Identity, Log, LogConfig, LogError};
+use rusd_raft::{Bootstrap, Core, CoreConfig, Identity, Log, LogConfig, LogError};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -73,9 +74,11 @@ pub fn bootstrap() -> Bootstrap {
             cluster: ClusterId(0xc1),
             member: MEMBER,
         },
-        members: vec![BootstrapMember {
-            id: MEMBER,
-            context: br#"{"id":161,"peerURLs":["http://127.0.0.1:2380"],"name":"a"}"#.to_vec(),
+        members: vec![Member {
+            id: MEMBER.0,
+            name: "a".to_owned(),
+            peer_ur_ls: vec!["http://127.0.0.1:2380".to_owned()],
+            ..Member::default()
         }],
     }
 }

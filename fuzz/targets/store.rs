@@ -8,7 +8,7 @@ use super::{Case, Outcome, Target};
 use prost::Message;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
-use rusd_proto::ids::{Index, Term};
+use rusd_proto::ids::{Index, RequestId, Term};
 use rusd_state::kv::range;
 use rusd_state::{Entry, EntryKind, KvError, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory, WriteBatch};
@@ -38,7 +38,7 @@ fn after(count: usize) -> Case {
     let mut machine = open(engine.clone()).unwrap();
     let changes = conf_changes()
         .into_iter()
-        .map(|change| (EntryKind::ConfChange, change.encode(1)));
+        .map(|change| (EntryKind::ConfChange, change.encode(RequestId(1))));
     let requests = requests()
         .into_iter()
         .map(|request| (EntryKind::Request, request.encode_to_vec().into()));

@@ -1,9 +1,6 @@
 //! What a proposal asks for, as etcd's metrics name it.
 
-use prost::encoding::{DecodeContext, decode_key, skip_field};
-
-/// Field numbers of `InternalRaftRequest` that are not requests: the two places of the id.
-const NOT_REQUESTS: [u32; 2] = [1, 100];
+use crate::request::first_request_field;
 
 macro_rules! kinds {
     ($($kind:ident = $field:literal;)*) => {
@@ -73,21 +70,9 @@ kinds! {
 
 impl RequestKind {
     /// The kind of an encoded proposal: its first field that is a request. In our encoding that is the first of
-    /// all, so this looks at a byte or two.
-    pub fn of(mut data: &[u8]) -> Self {
-        let buf = &mut data;
-        while !buf.is_empty() {
-            let Ok((field, wire_type)) = decode_key(buf) else {
-                break;
-            };
-            if !NOT_REQUESTS.contains(&field) {
-                return Self::of_field(field);
-            }
-            if skip_field(wire_type, field, buf, DecodeContext::default()).is_err() {
-                break;
-            }
-        }
-        Self::Unknown
+    /// all, so this looks at a few bytes.
+    pub fn of(data: &[u8]) -> Self {
+        first_request_field(data).map_or(Self::Unknown, Self::of_field)
     }
 }
 

@@ -8,8 +8,12 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const HEADER_TAG: u32 = 100;
-const HEADER_ID_TAG: u32 = 1;
+/// Fields of `InternalRaftRequest` that are no requests.
+const OLD_ID: u32 = 1;
+const HEADER: u32 = 100;
+
+/// The field of `RequestHeader` that holds the id.
+const HEADER_ID: u32 = 1;
 
 /// Makes header ids as etcd does: two bytes of the member id, five bytes of the start time in milliseconds,
 /// and a one-byte counter that overflows into the time. So ids differ between members and between two
@@ -56,26 +60,60 @@ pub fn encode(id: RequestId, mut request: InternalRaftRequest) -> Bytes {
 
 /// The header id of an encoded proposal, without decoding the rest; None if there is none or the
 /// bytes are not a proposal.
-pub fn request_id(mut data: &[u8]) -> Option<RequestId> {
-    let buf = &mut data;
-    while !buf.is_empty() {
-        let (tag, wire_type) = decode_key(buf).ok()?;
-        if tag != HEADER_TAG || wire_type != WireType::LengthDelimited {
-            skip_field(wire_type, tag, buf, DecodeContext::default()).ok()?;
-            continue;
-        }
-        let len = usize::try_from(decode_varint(buf).ok()?).ok()?;
-        let mut header = buf.get(..len)?;
-        while !header.is_empty() {
-            let (tag, wire_type) = decode_key(&mut header).ok()?;
-            if tag == HEADER_ID_TAG && wire_type == WireType::Varint {
-                return decode_varint(&mut header).ok().map(RequestId);
-            }
-            skip_field(wire_type, tag, &mut header, DecodeContext::default()).ok()?;
-        }
-        return None;
+pub fn request_id(data: &[u8]) -> Option<RequestId> {
+    let header = Fields(data).find(|field| field.is(HEADER, WireType::LengthDelimited))?;
+    let id = Fields(header.value).find(|field| field.is(HEADER_ID, WireType::Varint))?;
+    decode_varint(&mut &*id.value).ok().map(RequestId)
+}
+
+/// The number of the first field of an encoded proposal that is a request: everything but the header and the old place of
+/// the id. None if there is none, or the bytes before it are not a proposal.
+pub fn first_request_field(data: &[u8]) -> Option<u32> {
+    Fields(data)
+        .map(|field| field.number)
+        .find(|number| ![OLD_ID, HEADER].contains(number))
+}
+
+/// A field of an encoded message.
+struct Field<'a> {
+    number: u32,
+    wire_type: WireType,
+    /// Of a message or a string without its length.
+    value: &'a [u8],
+}
+
+impl Field<'_> {
+    fn is(&self, number: u32, wire_type: WireType) -> bool {
+        self.number == number && self.wire_type == wire_type
     }
-    None
+}
+
+/// The fields of an encoded message, up to the first one that cannot be read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let rest = &mut self.0;
+        let (number, wire_type) = decode_key(rest).ok()?;
+        let value = if wire_type == WireType::LengthDelimited {
+            let len = usize::try_from(decode_varint(rest).ok()?).ok()?;
+            rest.split_off(..len)?
+        } else {
+            let from = *rest;
+            skip_field(wire_type, number, rest, DecodeContext::default()).ok()?;
+            from.get(..from.len() - rest.len())?
+        };
+        Some(Field {
+            number,
+            wire_type,
+            value,
+        })
+    }
 }
 
 #[cfg(test)]

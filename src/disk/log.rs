@@ -4,7 +4,8 @@ use super::DataDir;
 use super::error::DiskError;
 use crate::config::cluster::system_resolver;
 use crate::config::{Cluster, RaftLog};
-use rusd_raft::{Bootstrap, BootstrapMember, Identity, Log, LogConfig, conf_change, ids};
+use rusd_proto::etcdserverpb::Member;
+use rusd_raft::{Bootstrap, Identity, Log, LogConfig, ids};
 use rusd_storage::engine::EngineDir;
 
 /// Opens the log, and says whose it is.
@@ -48,9 +49,11 @@ fn found(name: &str, cluster: &Cluster) -> Result<Bootstrap, DiskError> {
             cluster: ids::cluster_id(&[member]),
             member,
         },
-        members: vec![BootstrapMember {
-            id: member,
-            context: conf_change::member_json(member, name, &peer_urls),
+        members: vec![Member {
+            id: member.0,
+            name: name.to_owned(),
+            peer_ur_ls: peer_urls,
+            ..Member::default()
         }],
     })
 }

@@ -10,14 +10,13 @@ use rusd_messages::{LeaseId, Reply};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::{ApplyReply, EtcdError};
 use rusd_state::kv::quota;
+use rusd_state::lease::MAX_TTL_S;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 const KEEP_ALIVE_PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
-/// The longest time to live, in seconds (L-01).
-const MAX_TTL_S: i64 = 9_000_000_000;
 /// The answer for a lease that does not exist (L-07).
 const NO_LEASE_TTL: i64 = -1;
 

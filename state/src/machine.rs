@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use rusd_proto::conf_change::ConfChange;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::ids::{Index, LeaseId, Term};
+use rusd_proto::request::first_request_field;
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, membershippb};
 use rusd_storage::engine::Engine;
 use rusd_storage::{
@@ -24,7 +26,6 @@ use crate::alarm::Alarms;
 use crate::error::{KvError, StateError};
 use crate::kv::{delete, header, put, txn};
 use crate::lease::Leases;
-use crate::members::conf_change::ConfChange;
 use crate::members::{MemberChange, Members, is_version};
 use crate::request;
 
@@ -33,7 +34,7 @@ use crate::request;
 pub enum EntryKind {
     /// An `InternalRaftRequest`, or nothing (the entry a new leader appends).
     Request,
-    /// A conf change, as [`conf_change`](crate::members::conf_change) says.
+    /// A conf change, as [`conf_change`](rusd_proto::conf_change) says.
     ConfChange,
 }
 
@@ -238,7 +239,7 @@ impl StateMachine {
         let kind = match request::unsupported(request) {
             Some(name) => Some(name.to_owned()),
             None if request::only_reads(request) => None,
-            None => request::first_request_field(data).map(|field| format!("field {field}")),
+            None => first_request_field(data).map(|field| format!("field {field}")),
         };
         match kind {
             Some(kind) => Err(StateError::UnknownRequest { index, kind }),
@@ -408,8 +409,10 @@ impl StateMachine {
     }
 
     fn apply_conf_change(&mut self, index: u64, data: Bytes) -> Result<Applied, StateError> {
-        let change =
-            ConfChange::decode(data).map_err(|reason| StateError::Undecodable { index, reason })?;
+        let change = ConfChange::decode(&data).map_err(|error| StateError::Undecodable {
+            index,
+            reason: error.to_string(),
+        })?;
         Ok(match self.members.apply(change, self.store.batch()) {
             Ok(change) => Applied::reply(ApplyReply::Done)
                 .with(Effect::ConfApplied(Some(change)))

@@ -1,11 +1,7 @@
 //! Requests in the log that the state machine does not carry out: which of them mean nothing here, and which must
 //! stop it.
 
-use prost::encoding::{DecodeContext, decode_key, skip_field};
 use rusd_proto::etcdserverpb::InternalRaftRequest;
-
-/// Field numbers of `InternalRaftRequest` that are not requests: the two places of the id.
-const NOT_REQUESTS: [u32; 2] = [1, 100];
 
 /// Whether the request only reads. Such an entry changes nothing on any member, and nobody can wait for it here:
 /// reads do not go through the log.
@@ -54,17 +50,4 @@ pub(crate) fn unsupported(request: &InternalRaftRequest) -> Option<&'static str>
         .into_iter()
         .find(|(present, _)| *present)
         .map(|(_, name)| name)
-}
-
-/// The number of the first field that could be a request: what to name if none of those known is set.
-pub(crate) fn first_request_field(mut data: &[u8]) -> Option<u32> {
-    let buf = &mut data;
-    while !buf.is_empty() {
-        let (field, wire_type) = decode_key(buf).ok()?;
-        if !NOT_REQUESTS.contains(&field) {
-            return Some(field);
-        }
-        skip_field(wire_type, field, buf, DecodeContext::default()).ok()?;
-    }
-    None
 }

@@ -20,16 +20,16 @@ use common::Node;
 use goldenscript::{Argument, Command, Context};
 use prost::Message;
 use rusd_proto::EtcdError;
+use rusd_proto::conf_change::{Change, ConfChange};
 use rusd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rusd_proto::etcdserverpb::request_op::Request;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
-use rusd_proto::ids::{LeaseId, MemberId};
+use rusd_proto::ids::{LeaseId, MemberId, RequestId};
 use rusd_proto::membershippb;
 use rusd_state::EntryKind;
 use rusd_state::kv::range::{self, Pager};
 use rusd_state::kv::{txn, validate};
-use rusd_state::members::conf_change::{Change, ConfChange};
 use rusd_storage::ReadAt;
 
 type Outcome = Result<String, Box<dyn Error>>;
@@ -310,7 +310,7 @@ impl Runner {
         };
         let applied = self
             .node
-            .apply_data(EntryKind::ConfChange, change.encode(1))?;
+            .apply_data(EntryKind::ConfChange, change.encode(RequestId(1)))?;
         Ok(show::applied(&applied))
     }
 

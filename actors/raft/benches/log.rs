@@ -10,13 +10,11 @@ use raft::eraftpb::Entry;
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{Applied, ConfApplied, Propose};
 use rusd_messages::{ClusterId, Index, MemberId, Port, RaftStatus, Reply, RequestId};
-use rusd_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
+use rusd_proto::etcdserverpb::{InternalRaftRequest, Member, PutRequest};
 use rusd_proto::{ApplyReply, request};
 use rusd_raft::core::Effect;
 use rusd_raft::log::{Append, Truncated, Vote};
-use rusd_raft::{
-    Bootstrap, BootstrapMember, Core, CoreConfig, Identity, Links, Log, LogConfig, RaftConfig,
-};
+use rusd_raft::{Bootstrap, Core, CoreConfig, Identity, Links, Log, LogConfig, RaftConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,9 +25,9 @@ const VALUE_BYTES: usize = 256;
 
 fn new_log(dir: &Path) -> Log {
     let mut log = Log::open(LogConfig::new(dir)).unwrap();
-    let member = BootstrapMember {
-        id: MEMBER,
-        context: b"{}".to_vec(),
+    let member = Member {
+        id: MEMBER.0,
+        ..Member::default()
     };
     let identity = Identity {
         cluster: ClusterId(1),

@@ -18,7 +18,7 @@
 //! * [`core`] decides. It is pure: its inputs are method calls, time is a number in a tick, and what is to be
 //!   done comes out as [`core::Effect`]s. Golden scripts and simulators drive it directly.
 //! * [`actor`] is the shell around it on a thread of its own.
-//! * [`ids`] derives member and cluster ids as etcd does; [`conf_change`] encodes membership changes as etcd does.
+//! * [`ids`] derives member and cluster ids as etcd does; [`conf_change`] reads membership changes for raft-rs.
 //!
 //! # The life of a write
 //!
@@ -41,7 +41,7 @@ pub mod log;
 pub mod metrics;
 
 pub use self::core::{Core, CoreConfig, Counts, StartError};
-pub use self::log::{Bootstrap, BootstrapMember, Identity, Log, LogConfig, LogError};
+pub use self::log::{Bootstrap, Identity, Log, LogConfig, LogError};
 pub use actor::{Links, Ports, RaftConfig, Started, start};
 
 /// The Raft messages between members, for the transport that carries them.

@@ -7,11 +7,12 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
-use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, PutRequest};
+use rusd_proto::conf_change;
+use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, Member, PutRequest};
 use rusd_proto::{ApplyResult, EtcdError, request};
 use rusd_raft::core::Effect;
 use rusd_raft::log::{Append, Conf, LogTail, StableEntries, Truncated, Vote};
-use rusd_raft::{Core, CoreConfig, LogError, conf_change};
+use rusd_raft::{Core, CoreConfig, LogError};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
@@ -124,6 +125,14 @@ fn member(name: &str) -> u64 {
     u64::from_str_radix(name, 16).unwrap()
 }
 
+/// The data of the entry with which a member joins.
+fn founder(id: u64) -> Bytes {
+    conf_change::founder(Member {
+        id,
+        ..Member::default()
+    })
+}
+
 /// `1 2..4` as numbers.
 fn numbers(args: &[Argument]) -> Vec<u64> {
     args.iter()
@@ -151,7 +160,7 @@ impl World {
             entry.set_entry_type(EntryType::EntryConfChange);
             entry.index = index;
             entry.term = 1;
-            entry.data = conf_change::add_founder(MemberId(*id), b"").into();
+            entry.data = founder(*id);
             disk.entries.insert(index, entry);
         }
         let last = ids.len() as u64;
@@ -383,8 +392,7 @@ impl World {
                         };
                         if !added.is_empty() {
                             entry.set_entry_type(EntryType::EntryConfChange);
-                            entry.data =
-                                conf_change::add_founder(MemberId(member(added)), b"").into();
+                            entry.data = founder(member(added));
                         }
                         entries.push(entry);
                     }

@@ -8,7 +8,7 @@ use raft::Storage;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusd_messages::{ClusterId, Index, RaftStatus};
-use rusd_raft::log::{Truncated, segment};
+use rusd_raft::log::{Append, Conf, Truncated, segment};
 use rusd_raft::{Core, CoreConfig, Identity, Log, LogConfig, LogError, StartError};
 use std::fs;
 use std::path::Path;
@@ -34,10 +34,9 @@ fn a_new_log_begins_as_etcds_does() {
         (entries.len(), entries[0].term, entries[0].index),
         (1, 1, 1)
     );
-    assert_eq!(
-        entries[0].data.as_ref(),
-        [0x10, 0, 0x18, 0xa1, 0x01, 0x22, 2, b'{', b'}']
-    );
+    let json = br#"{"id":161,"peerURLs":null}"#;
+    let expected = [&[0x10, 0, 0x18, 0xa1, 0x01, 0x22, 26], json.as_slice()].concat();
+    assert_eq!(entries[0].data, expected);
 }
 
 #[test]
@@ -212,6 +211,26 @@ fn damage_in_the_middle_is_refused_with_path_and_remedy() {
             "the evidence must not be touched"
         );
     }
+}
+
+#[test]
+fn a_configuration_of_an_entry_that_the_log_does_not_have_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = new_log(dir.path());
+    let mut conf = Conf {
+        index: u64::MAX,
+        ..Conf::default()
+    };
+    conf.state.voters = vec![MEMBER.0];
+    let append = Append {
+        conf: Some(Box::new(conf)),
+        must_sync: true,
+        ..Append::default()
+    };
+    log.writer().write(&append).unwrap();
+    drop(log);
+    let error = Log::open(LogConfig::new(dir.path())).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
 }
 
 /// Writes through several segments.

@@ -8,12 +8,13 @@ use raft::eraftpb::Entry;
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{EnginePersisted, Propose};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
-use rusd_proto::etcdserverpb::InternalRaftRequest;
+use rusd_proto::conf_change;
+use rusd_proto::etcdserverpb::{InternalRaftRequest, Member};
 use rusd_proto::{ApplyReply, ApplyResult, request};
 use rusd_raft::core::Effect;
 use rusd_raft::log::segment;
 use rusd_raft::log::{Append, Conf, LogTail, StableEntries, Truncated, Vote};
-use rusd_raft::{Core, CoreConfig, LogError, conf_change};
+use rusd_raft::{Core, CoreConfig, LogError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -107,7 +108,10 @@ impl World {
         entry.set_entry_type(raft::eraftpb::EntryType::EntryConfChange);
         entry.index = 1;
         entry.term = 1;
-        entry.data = conf_change::add_founder(ME, b"").into();
+        entry.data = conf_change::founder(Member {
+            id: ME.0,
+            ..Member::default()
+        });
         disk.entries.insert(1, entry);
         disk.vote = Vote {
             term: 1,

@@ -12,22 +12,18 @@
 //!   'd'               the version a downgrade aims at
 //! ```
 
-pub mod conf_change;
-mod json;
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use prost::Message;
 use rusd_proto::EtcdError;
+use rusd_proto::conf_change::{Change, ConfChange};
 use rusd_proto::etcdserverpb::Member;
 use rusd_proto::ids::MemberId;
 use rusd_proto::membershippb::{ClusterMemberAttrSetRequest, DowngradeInfoSetRequest};
 use rusd_storage::engine::{Direction, Engine, Tree, WriteBatch};
 
 use crate::error::StateError;
-use conf_change::{Change, ConfChange};
-pub use json::MemberJson;
 
 const MEMBER: u8 = b'm';
 const REMOVED: u8 = b'r';

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 /// A membership change handed to the state machine: nothing more is handed on until it has answered.
 pub(super) struct ConfBarrier {
     pub(super) index: u64,
-    /// None if the entry cannot be read, which the state machine will find too.
+    /// None if it is none for Raft, or if the entry cannot be read, which the state machine will find too.
     pub(super) change: Option<ConfChangeV2>,
 }
 
@@ -110,7 +110,7 @@ impl Applying {
             if is_change {
                 self.barrier = Some(ConfBarrier {
                     index: entry.index,
-                    change: conf_change::decode(&entry),
+                    change: conf_change::decode(&entry).ok().flatten(),
                 });
             }
             self.handed_through = entry.index;

@@ -48,7 +48,7 @@ use reads::Reads;
 use rusd_messages::mvcc::Apply;
 use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
 use rusd_messages::{Index, MemberId, RaftStatus, Reply, RoleChanged, Term};
-use rusd_proto::EtcdError;
+use rusd_proto::{EtcdError, RequestKind};
 use std::sync::Arc;
 
 pub use config::{CoreConfig, StartError};
@@ -165,8 +165,8 @@ impl Core {
             .into_iter()
             .partition(|entry| entry.index <= applied);
         for entry in settled {
-            let state =
-                crate::conf_change::decode(&entry).map(|change| node.apply_conf_change(&change));
+            let change = crate::conf_change::decode(&entry).ok().flatten();
+            let state = change.map(|change| node.apply_conf_change(&change));
             membership.settle(entry.index, state.transpose()?);
         }
         membership.note(&ahead);
@@ -237,7 +237,7 @@ impl Core {
     fn has_priority(&self, proposal: &Propose, gap: u64) -> bool {
         self.config.priority_requests
             && gap <= limits::APPLY_GAP_PRIORITY_MAX
-            && proposals::is_lease_revoke(&proposal.data)
+            && RequestKind::of(&proposal.data) == RequestKind::LeaseRevoke
     }
 
     /// Confirms leadership for a read: at once if nobody else can have it, else with the next round.

@@ -148,42 +148,6 @@ impl Proposals {
     }
 }
 
-/// Whether an encoded request revokes a lease. Every field of a request is a message, of which only
-/// the tag and the length matter here.
-pub(super) fn is_lease_revoke(mut request: &[u8]) -> bool {
-    const LEASE_REVOKE_TAG: u64 = 9;
-    const LENGTH_DELIMITED: u64 = 2;
-    while let Some(key) = read_varint(&mut request) {
-        if key == LEASE_REVOKE_TAG << 3 | LENGTH_DELIMITED {
-            return true;
-        }
-        let Some(value) = read_varint(&mut request) else {
-            return false;
-        };
-        if key & 7 == LENGTH_DELIMITED {
-            let skipped = usize::try_from(value)
-                .ok()
-                .and_then(|len| request.get(len..));
-            let Some(rest) = skipped else { return false };
-            request = rest;
-        }
-    }
-    false
-}
-
-fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if *byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
@@ -237,24 +201,6 @@ mod tests {
             callers[3].now(),
             Some(Ok(Err(EtcdError::Stopped)))
         ));
-    }
-
-    #[test]
-    fn g_11_lease_revocations_are_told_apart_from_other_requests() {
-        use prost::Message;
-        use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, PutRequest};
-        let put = InternalRaftRequest {
-            put: Some(PutRequest::default()),
-            ..Default::default()
-        };
-        let revoke = LeaseRevokeRequest { id: 7 };
-        let revoke = InternalRaftRequest {
-            lease_revoke: Some(revoke),
-            ..Default::default()
-        };
-        assert!(is_lease_revoke(&revoke.encode_to_vec()));
-        assert!(!is_lease_revoke(&put.encode_to_vec()));
-        assert!(!is_lease_revoke(&[0x1a, 0xff]));
     }
 
     #[test]

@@ -32,11 +32,11 @@ pub use state::{Conf, Identity, Truncated, Vote};
 pub use tail::{LogTail, StableEntries};
 pub use writer::{Append, LogWriter};
 
-use crate::conf_change;
 use crate::limits;
 use raft::eraftpb::{Entry, EntryType};
 use raft_engine::{Config, Engine, MessageExt, ReadableSize, RecoveryMode};
-use rusd_messages::MemberId;
+use rusd_proto::conf_change;
+use rusd_proto::etcdserverpb::Member;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -86,22 +86,13 @@ impl LogConfig {
     }
 }
 
-/// A founding member, as it goes into the log of a new cluster.
-#[derive(Clone, Debug)]
-pub struct BootstrapMember {
-    /// Its id.
-    pub id: MemberId,
-    /// etcd's member JSON ([`conf_change::member_json`]).
-    pub context: Vec<u8>,
-}
-
 /// How a new cluster begins.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     /// Of this member.
     pub identity: Identity,
     /// All founders, this one among them.
-    pub members: Vec<BootstrapMember>,
+    pub members: Vec<Member>,
 }
 
 /// An open log, before it is split into the parts that the core and the writer use.
@@ -193,7 +184,7 @@ impl Log {
                 path: self.config.dir.clone(),
             });
         }
-        let mut members: Vec<&BootstrapMember> = bootstrap.members.iter().collect();
+        let mut members: Vec<&Member> = bootstrap.members.iter().collect();
         members.sort_by_key(|member| member.id);
         let entries: Vec<Entry> = members
             .iter()
@@ -203,13 +194,13 @@ impl Log {
                 entry.set_entry_type(EntryType::EntryConfChange);
                 entry.term = 1;
                 entry.index = index;
-                entry.data = conf_change::add_founder(member.id, &member.context).into();
+                entry.data = conf_change::founder(Member::clone(member));
                 entry
             })
             .collect();
         let last = entries.len() as u64;
         let mut conf = Conf::default();
-        conf.state.voters = members.iter().map(|member| member.id.0).collect();
+        conf.state.voters = members.iter().map(|member| member.id).collect();
         let vote = Vote {
             term: 1,
             vote: 0,
@@ -296,6 +287,13 @@ impl Log {
             let reason = format!(
                 "entries through {} are known to be committed, and it ends at {last_index}",
                 vote.commit
+            );
+            return Err(LogError::damaged(dir, reason));
+        }
+        if conf.index > last_index {
+            let reason = format!(
+                "its configuration is that of entry {}, and it ends at {last_index}",
+                conf.index
             );
             return Err(LogError::damaged(dir, reason));
         }

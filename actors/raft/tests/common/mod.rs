@@ -4,17 +4,18 @@
 use raft::eraftpb::Entry;
 use raft::{GetEntriesContext, Storage};
 use rusd_messages::{ClusterId, MemberId};
+use rusd_proto::etcdserverpb::Member;
 use rusd_raft::log::{Append, LogTail, Vote};
-use rusd_raft::{Bootstrap, BootstrapMember, Identity, Log, LogConfig};
+use rusd_raft::{Bootstrap, Identity, Log, LogConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub const MEMBER: MemberId = MemberId(0xa1);
 
 pub fn bootstrap() -> Bootstrap {
-    let member = BootstrapMember {
-        id: MEMBER,
-        context: b"{}".to_vec(),
+    let member = Member {
+        id: MEMBER.0,
+        ..Member::default()
     };
     let identity = Identity {
         cluster: ClusterId(0xc1),
