@@ -6,13 +6,13 @@ use super::threads::Threads;
 use super::{NodeError, millis};
 use crate::disk::Disk;
 use rusd_compactor as compactor;
-use rusd_lease::{self as lease, Lease};
-use rusd_members::{self as members, Members, MembersConfig};
-use rusd_messages::{Index, MemberId, Pending, Port, RaftStatus, Reply, Stop, Tick};
+use rusd_lease as lease;
+use rusd_members::{self as members, MembersConfig};
+use rusd_messages::{Index, MemberId, Pending, Port, Proposer, RaftStatus, Reply, Stop, Tick};
 use rusd_mvcc::{self as mvcc, Publications, reader};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
-use rusd_watch::{self as watch, Watch};
+use rusd_watch as watch;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,9 +21,9 @@ pub struct Unlinked {
     raft: raft::Started,
     mvcc: mvcc::Started,
     watch: watch::Started,
-    lease: actix::Addr<Lease>,
+    lease: lease::Started,
     compactor: compactor::Started,
-    members: actix::Addr<Members>,
+    members: members::Started,
     publications: Publications,
     status: Arc<RaftStatus>,
     request_ids: Arc<RequestIds>,
@@ -78,18 +78,12 @@ impl Unlinked {
         Ok(Self {
             raft,
             mvcc,
-            watch: Watch::start(&threads.watch, watch),
-            lease: Lease::start(
-                &threads.timers,
-                lease,
-                request_ids.clone(),
-                publications.live_leases.clone(),
-            ),
+            watch: watch::start(&threads.watch, watch),
+            lease: lease::start(&threads.timers, lease, publications.live_leases.clone()),
             compactor: compactor::start(&threads.timers, compactor, request_ids.clone()),
-            members: Members::start(
+            members: members::start(
                 &threads.timers,
                 members_config(members, member),
-                request_ids.clone(),
                 joined_reply,
             ),
             publications,
@@ -103,28 +97,19 @@ impl Unlinked {
     pub fn link(self) -> Result<Graph, NodeError> {
         let raft = &self.raft.ports;
         let mvcc = &self.mvcc.ports;
-        let lease = Lease::ports(&self.lease);
-        let members = Members::ports(&self.members);
-        self.watch.connect(watch::Links {
+        let proposer = Proposer::new(raft.propose.clone(), self.request_ids.clone());
+        let demand = self.watch.demand.clone();
+        let watch = self.watch.connect(watch::Links {
             history: reader::spawn_history(&self.publications.views)?,
         });
-        let (watch, demand) = (self.watch.ports, self.watch.demand);
-        Lease::connect(
-            &self.lease,
-            lease::Links {
-                propose: raft.propose.clone(),
-            },
-        );
+        let lease = self.lease.connect(lease::Links {
+            proposer: proposer.clone(),
+        });
+        let members = self.members.connect(members::Links { proposer });
         let compactor = self.compactor.connect(compactor::Links {
             propose: raft.propose.clone(),
             compact_step: mvcc.compact_step.clone(),
         });
-        Members::connect(
-            &self.members,
-            members::Links {
-                propose: raft.propose.clone(),
-            },
-        );
         let links = mvcc::Links {
             applied: raft.applied.clone(),
             conf_applied: raft.conf_applied.clone(),
@@ -164,7 +149,7 @@ impl Unlinked {
 }
 
 impl Graph {
-    /// Who lives by ticks, and how often.
+    /// Who is sent ticks, and how often.
     pub fn ticks(&self, heartbeat_interval: Duration) -> Vec<(Duration, Port<Tick>)> {
         vec![
             (

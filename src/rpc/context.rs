@@ -3,13 +3,14 @@
 use super::durations::Timed;
 use crate::config::ReportedVersion;
 use arc_swap::ArcSwap;
-use rusd_lease::Renewer;
 use rusd_messages::lease::{ListLeases, TimeToLive};
 use rusd_messages::members::RaiseAlarm;
 use rusd_messages::mvcc::{Defragment, LeaseKeys};
 use rusd_messages::raft::{Propose, ReadIndex, TransferLeader};
 use rusd_messages::reader::Read;
-use rusd_messages::{ClusterId, Index, MemberId, Pending, Port, Published, RaftStatus, Reply};
+use rusd_messages::{
+    ClusterId, Index, MemberId, Pending, Port, Published, RaftStatus, Renewer, Reply,
+};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::request::RequestIds;
 use rusd_proto::{ApplyReply, EtcdError, RequestKind};

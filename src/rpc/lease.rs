@@ -3,10 +3,9 @@
 use super::Context;
 use super::context::{answered, mismatched, refused, status};
 use super::metrics;
-use rusd_lease::Renewing;
 use rusd_messages::lease::{ListLeases, TimeToLive};
 use rusd_messages::mvcc::LeaseKeys;
-use rusd_messages::{LeaseId, Reply};
+use rusd_messages::{LeaseId, Renewing, Reply};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::{ApplyReply, EtcdError};
 use rusd_state::kv::quota;

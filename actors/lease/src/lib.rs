@@ -11,15 +11,16 @@
 //!   rpc --most renewals, in place--> LiveLeases <--enters, removes-- state machine
 //! ```
 //!
-//! `timer` is the core, `spread` keeps a new leader's deadlines from falling together, `actor` is the shell, and
-//! `renewer` is how the others renew.
+//! `timer` is the core and `proposal` what it proposes, `spread` keeps a new leader's deadlines from falling together,
+//! `waiting` holds renewals that cannot be answered yet, and `actor` is the shell.
 
 mod actor;
 mod metrics;
-mod renewer;
+mod proposal;
 mod spread;
 pub mod timer;
+mod waiting;
 
-pub use actor::{Lease, Links, Ports};
-pub use renewer::{Renewer, Renewing};
+pub use actor::{Links, Ports, Started, start};
+pub use proposal::Proposal;
 pub use timer::LeaseConfig;

@@ -1,10 +1,14 @@
-//! etcd's counters of leases (section 4.5 of the contract).
+//! etcd's counters of leases.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, exponential_buckets};
+use crate::timer::Settled;
+use prometheus::{Histogram, IntCounter};
+use rusd_messages::lease::LeaseChange;
+pub(crate) use rusd_messages::lease::RENEWED;
+use rusd_messages::metrics::{counter, histogram};
 use std::sync::LazyLock;
 
 /// Leases granted, on every member.
-pub(crate) static GRANTED: LazyLock<IntCounter> = LazyLock::new(|| {
+static GRANTED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "etcd_debugging_lease_granted_total",
         "The total number of granted leases.",
@@ -12,23 +16,15 @@ pub(crate) static GRANTED: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 
 /// Leases revoked or expired, on every member.
-pub(crate) static REVOKED: LazyLock<IntCounter> = LazyLock::new(|| {
+static REVOKED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "etcd_debugging_lease_revoked_total",
         "The total number of revoked leases.",
     )
 });
 
-/// Renewals, on the leader.
-pub(crate) static RENEWED: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter(
-        "etcd_debugging_lease_renewed_total",
-        "The number of renewed leases seen by the leader.",
-    )
-});
-
 /// Expired leases revoked, on the leader.
-pub(crate) static EXPIRED: LazyLock<IntCounter> = LazyLock::new(|| {
+static EXPIRED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "etcd_debugging_server_lease_expired_total",
         "The total number of expired leases.",
@@ -36,13 +32,12 @@ pub(crate) static EXPIRED: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 
 /// Granted times to live, in seconds: from one second to three months.
-pub(crate) static TTL: LazyLock<Histogram> = LazyLock::new(|| {
-    let options = HistogramOpts::new(
+static TTL: LazyLock<Histogram> = LazyLock::new(|| {
+    histogram(
         "etcd_debugging_lease_ttl_total",
         "Bucketed histogram of lease TTLs.",
-    );
-    let buckets = exponential_buckets(1.0, 2.0, 24).unwrap_or_default();
-    registered(Histogram::with_opts(options.buckets(buckets)))
+        (1.0, 2.0, 24),
+    )
 });
 
 /// Makes them visible before the first lease.
@@ -53,16 +48,17 @@ pub(crate) fn init() {
     LazyLock::force(&TTL);
 }
 
-fn counter(name: &str, help: &str) -> IntCounter {
-    registered(IntCounter::new(name, help))
-}
-
-/// Registers a metric whose name is a constant of this program.
-#[allow(clippy::expect_used)] // Only a misspelt constant can fail here, and every test run would show it.
-fn registered<M: prometheus::core::Collector + Clone + 'static>(
-    metric: prometheus::Result<M>,
-) -> M {
-    let metric = metric.expect("the metric's name and labels are valid");
-    prometheus::register(Box::new(metric.clone())).expect("the metric is registered once");
-    metric
+/// Counts a replicated change and what it settled.
+pub(crate) fn count(change: &LeaseChange, settled: Settled) {
+    match change {
+        LeaseChange::Granted { ttl_s, .. } => {
+            GRANTED.inc();
+            TTL.observe(*ttl_s as f64);
+        }
+        LeaseChange::Revoked { .. } => REVOKED.inc(),
+        LeaseChange::Checkpointed { .. } | LeaseChange::Restored { .. } => {}
+    }
+    if settled == (Settled::Gone { expired: true }) {
+        EXPIRED.inc();
+    }
 }

@@ -26,6 +26,7 @@
 //! **Leadership.** A new leader knows no deadlines: every lease gets its full time again (or what the last
 //! checkpoint left of it) and an election timeout on top, for the clients that have to find it first.
 
+use crate::proposal::Proposal;
 use crate::spread::Spread;
 use rusd_messages::lease::{LeaseChange, Remaining};
 use rusd_messages::live_leases::LiveLease;
@@ -61,15 +62,6 @@ pub struct LeaseConfig {
     pub request_timeout_ms: u64,
     /// How often the remaining time of a long lease is replicated; None without the gate `LeaseCheckpoint`.
     pub checkpoint_interval_ms: Option<u64>,
-}
-
-/// Something for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proposal {
-    /// Revoke a lease that has expired.
-    Revoke(LeaseId),
-    /// Note what remains of these leases, in seconds; 0 stands for the full time.
-    Checkpoint(Vec<(LeaseId, i64)>),
 }
 
 /// What became of a renewal.

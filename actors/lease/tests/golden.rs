@@ -8,8 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use goldenscript::{Argument, Command, Context};
-use rusd_lease::LeaseConfig;
-use rusd_lease::timer::{LeaseTimer, Proposal, Settled};
+use rusd_lease::timer::{LeaseTimer, Settled};
+use rusd_lease::{LeaseConfig, Proposal};
 use rusd_messages::lease::LeaseChange;
 use rusd_messages::live_leases::InPlace;
 use rusd_messages::{LeaseId, LiveLeases, Term};

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
-use rusd_lease::LeaseConfig;
-use rusd_lease::timer::{LeaseTimer, Proposal, REVOKES_IN_FLIGHT_MAX, Renewal};
+use rusd_lease::timer::{LeaseTimer, REVOKES_IN_FLIGHT_MAX, Renewal};
+use rusd_lease::{LeaseConfig, Proposal};
 use rusd_messages::lease::LeaseChange;
 use rusd_messages::live_leases::InPlace;
 use rusd_messages::{LeaseId, LiveLeases, Term};

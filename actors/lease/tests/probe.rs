@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use prost::Message;
-use rusd_lease::{Lease, LeaseConfig, Links, Ports};
+use rusd_lease::{LeaseConfig, Links, Ports};
 use rusd_messages::lease::{
     KeepAlive, LeaseChange, LeasesChanged, ListLeases, Remaining, TimeToLive,
 };
 use rusd_messages::raft::Propose;
 use rusd_messages::{
-    Dropped, LeaseId, LiveLeases, MemberId, Pending, Port, Probe, Reply, Role, RoleChanged, Stop,
-    Term, Tick,
+    Dropped, LeaseId, LiveLeases, MemberId, Pending, Port, Probe, Proposer, Reply, Role,
+    RoleChanged, Stop, Term, Tick,
 };
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::InternalRaftRequest;
@@ -36,13 +36,11 @@ fn with_actor(propose_bound: usize, test: impl FnOnce(World) + Send + 'static) {
         };
         let ids = Arc::new(RequestIds::new(MemberId(1), 0));
         let live = Arc::new(LiveLeases::default());
-        let address = Lease::start(&arbiter.handle(), config, ids, live);
         let (propose, raft) = Port::probe(propose_bound);
-        Lease::connect(&address, Links { propose });
-        let world = World {
-            ports: Lease::ports(&address),
-            raft,
-        };
+        let proposer = Proposer::new(propose, ids);
+        let started = rusd_lease::start(&arbiter.handle(), config, live);
+        let ports = started.connect(Links { proposer });
+        let world = World { ports, raft };
         let done = std::thread::spawn(move || test(world)).join();
         arbiter.stop();
         done.expect("the test's thread ends well");

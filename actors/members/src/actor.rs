@@ -1,33 +1,27 @@
-//! The shell: messages in, proposals out, and what operators read in the log.
+//! The shell: messages in, proposals out.
 
-use crate::metrics;
-use crate::wishes::{MembersConfig, TooOld, Wish, Wishes};
+use crate::proposal::Proposal;
+use crate::reconciler::{MembersConfig, Reconciler};
+use crate::waiting::Waiting;
+use crate::{metrics, report};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
 use rusd_messages::members::{MembersChanged, RaiseAlarm};
-use rusd_messages::raft::Propose;
-use rusd_messages::{Delivery, Pending, Port, Published, Reply, RoleChanged, Stop, Tick};
+use rusd_messages::{Pending, Port, Proposer, Published, Reply, RoleChanged, Stop, Tick, receive};
 use rusd_proto::ApplyResult;
-use rusd_proto::etcdserverpb::alarm_request::AlarmAction;
-use rusd_proto::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest};
-use rusd_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
-use rusd_proto::request::{self, RequestIds};
 use std::sync::Arc;
 
 /// Changes of members, alarms and version are rare; the credits of Apply bound them.
 const CHANGES_QUEUE: usize = 4_096;
 /// Every refused write asks for the same alarm; what does not fit is asked for again by the next.
 const ALARMS_QUEUE: usize = 4_096;
-/// Callers who wait for an alarm to be raised: as many as may wait for an entry of the log. Who comes when they are so
-/// many is not kept waiting, and may find the alarm a moment later.
-const WAITING_MAX: usize = 16_384;
 /// Role changes come seconds apart.
 const ROLES_QUEUE: usize = 64;
 
-/// Who the members actor tells.
+/// Whom the members actor tells.
 #[derive(Clone, Debug)]
 pub struct Links {
-    /// Raft.
-    pub propose: Port<Propose>,
+    /// Takes its proposals to the log.
+    pub proposer: Proposer,
 }
 
 /// What the members actor receives.
@@ -39,34 +33,79 @@ pub struct Ports {
     pub raise_alarm: Port<RaiseAlarm>,
     /// From Raft.
     pub role: Port<RoleChanged>,
-    /// Time.
+    /// Time, several times per [`RETRY_MS`](crate::reconciler::RETRY_MS).
     pub tick: Port<Tick>,
-    /// The end.
+    /// Ends the actor; those who wait for an alarm are dropped.
     pub stop: Port<Stop>,
 }
 
-/// The actor. Start it, then [`connect`](Members::connect) it before anything is told to it.
-pub struct Members {
+impl Ports {
+    fn new(address: &Addr<Members>) -> Self {
+        Self {
+            changed: Port::new("members_changed", CHANGES_QUEUE, address),
+            raise_alarm: Port::new("members_raise_alarm", ALARMS_QUEUE, address),
+            role: Port::new("members_role", ROLES_QUEUE, address),
+            tick: Port::new("members_tick", 1, address),
+            stop: Port::new("members_stop", 1, address),
+        }
+    }
+}
+
+/// A started actor, which proposes nothing until it is connected.
+#[derive(Debug)]
+pub struct Started {
+    /// What it receives.
+    pub ports: Ports,
+    address: Addr<Members>,
+}
+
+impl Started {
+    /// Connects it. Do so before anything is told to it.
+    pub fn connect(self, links: Links) -> Ports {
+        self.address.do_send(Connect(links));
+        self.ports
+    }
+}
+
+/// Starts the actor on an arbiter, which it may share. `joined` is answered once this member has published itself
+/// through the log, and so can serve.
+pub fn start(arbiter: &ArbiterHandle, config: MembersConfig, joined: Reply<()>) -> Started {
+    metrics::init();
+    let address = Members::start_in_arbiter(arbiter, move |_| Members {
+        reconciler: Reconciler::new(config.clone()),
+        waiting: Waiting::new(config.member),
+        config,
+        published: Arc::default(),
+        links: None,
+        proposed: Vec::new(),
+        joined: Some(joined),
+    });
+    Started {
+        ports: Ports::new(&address),
+        address,
+    }
+}
+
+struct Members {
     config: MembersConfig,
-    wishes: Wishes,
-    shown: Arc<Published>,
-    ids: Arc<RequestIds>,
+    reconciler: Reconciler,
+    waiting: Waiting,
+    /// What the replicated state says.
+    published: Arc<Published>,
     links: Option<Links>,
-    /// At most one for each kind of wish.
-    proposed: Vec<(Wish, Pending<ApplyResult>)>,
-    /// Who waits for which alarm.
-    waiting: Vec<(AlarmType, Reply<()>)>,
+    /// At most one for each subject.
+    proposed: Vec<(Proposal, Pending<ApplyResult>)>,
     joined: Option<Reply<()>>,
+}
+
+impl Actor for Members {
+    type Context = Context<Self>;
 }
 
 struct Connect(Links);
 
 impl actix::Message for Connect {
     type Result = ();
-}
-
-impl Actor for Members {
-    type Context = Context<Self>;
 }
 
 impl Handler<Connect> for Members {
@@ -78,228 +117,86 @@ impl Handler<Connect> for Members {
 }
 
 impl Members {
-    /// Starts the actor on an arbiter, which it may share. `joined` is answered once this member has published itself
-    /// through the log, and so can serve.
-    pub fn start(
-        arbiter: &ArbiterHandle,
-        config: MembersConfig,
-        ids: Arc<RequestIds>,
-        joined: Reply<()>,
-    ) -> Addr<Self> {
-        metrics::init();
-        Self::start_in_arbiter(arbiter, move |_| Self {
-            wishes: Wishes::new(config.clone()),
-            config,
-            shown: Arc::default(),
-            ids,
-            links: None,
-            proposed: Vec::new(),
-            waiting: Vec::new(),
-            joined: Some(joined),
-        })
-    }
-
-    /// The doors of a started actor.
-    pub fn ports(address: &Addr<Self>) -> Ports {
-        Ports {
-            changed: Port::new("members_changed", CHANGES_QUEUE, address),
-            raise_alarm: Port::new("members_raise_alarm", ALARMS_QUEUE, address),
-            role: Port::new("members_role", ROLES_QUEUE, address),
-            tick: Port::new("members_tick", 1, address),
-            stop: Port::new("members_stop", 1, address),
-        }
-    }
-
-    /// Hands the links over.
-    pub fn connect(address: &Addr<Self>, links: Links) {
-        address.do_send(Connect(links));
-    }
-
-    /// Learns what came of proposals, and makes new ones.
-    fn go_on(&mut self) {
-        let wishes = &mut self.wishes;
-        self.proposed.retain_mut(|(wish, pending)| {
-            let Some(answer) = pending.now() else {
-                return true;
-            };
-            let failure = match answer {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(dropped) => Some(dropped.to_string()),
-            };
-            if let Some(error) = &failure {
-                tracing::warn!(
-                    ?wish,
-                    error,
-                    "a proposal of this member failed, and will be repeated"
-                );
-            }
-            wishes.finished(wish, failure.is_none());
-            false
-        });
-        if self.wishes.just_joined() {
-            tracing::info!(
-                "local-member-id" = %self.config.member,
-                name = self.config.name,
-                "client-urls" = ?self.config.client_urls,
-                "published local member to cluster through raft"
-            );
+    /// After every message: hears how proposals ended, and makes new ones.
+    fn turn(&mut self) {
+        self.hear();
+        if self.reconciler.just_joined() {
+            report::joined(&self.config);
             if let Some(joined) = self.joined.take() {
                 joined.send(());
             }
         }
-        for wish in self.wishes.proposals() {
-            self.propose(wish);
-        }
+        self.propose();
     }
 
-    fn propose(&mut self, wish: Wish) {
-        tracing::debug!(?wish, "proposing");
-        let id = self.ids.next();
-        let data = request::encode(id, self.encode(&wish));
-        let (reply, pending) = Reply::channel();
-        if let Some(links) = &self.links {
-            // What is refused drops its reply, and so shows as any other failure.
-            drop(links.propose.tell(Propose { id, data, reply }));
-        }
-        self.proposed.push((wish, pending));
+    fn hear(&mut self) {
+        let reconciler = &mut self.reconciler;
+        self.proposed.retain_mut(|(proposal, pending)| {
+            let Some(answer) = pending.now() else {
+                return true;
+            };
+            match answer {
+                Ok(Ok(_)) => reconciler.finished(proposal, true),
+                Ok(Err(error)) => failed(reconciler, proposal, &error),
+                Err(dropped) => failed(reconciler, proposal, &dropped),
+            }
+            false
+        });
     }
 
-    fn encode(&self, wish: &Wish) -> InternalRaftRequest {
-        let mut request = InternalRaftRequest::default();
-        match wish {
-            Wish::Publish => {
-                request.cluster_member_attr_set = Some(ClusterMemberAttrSetRequest {
-                    member_id: self.config.member.0,
-                    member_attributes: Some(Attributes {
-                        name: self.config.name.clone(),
-                        client_urls: self.config.client_urls.clone(),
-                    }),
-                });
-            }
-            Wish::Version(version) => {
-                request.cluster_version_set = Some(ClusterVersionSetRequest {
-                    ver: version.to_string(),
-                });
-            }
-            Wish::Alarm(kind) => {
-                request.alarm = Some(AlarmRequest {
-                    action: AlarmAction::Activate as i32,
-                    member_id: self.config.member.0,
-                    alarm: *kind as i32,
-                });
+    fn propose(&mut self) {
+        let Some(Links { proposer }) = &self.links else {
+            return;
+        };
+        for proposal in self.reconciler.proposals() {
+            tracing::debug!(?proposal, "proposing");
+            match proposer.propose(proposal.request(&self.config)) {
+                Ok(pending) => self.proposed.push((proposal, pending)),
+                Err(error) => failed(&mut self.reconciler, &proposal, &error),
             }
         }
-        request
     }
 
-    /// Tells operators what changed.
-    fn show(&mut self, published: Arc<Published>) {
-        metrics::show(&self.shown, &published);
-        if self.shown.cluster_version != published.cluster_version {
-            let before = self.shown.cluster_version.as_deref().unwrap_or("unknown");
-            let now = published.cluster_version.as_deref().unwrap_or("unknown");
-            tracing::info!(
-                from = before,
-                "cluster-version" = now,
-                "updated cluster version"
-            );
-        }
-        for alarm in published
-            .alarms
-            .iter()
-            .filter(|alarm| !self.shown.alarms.contains(alarm))
-        {
-            let from = format!("{:x}", alarm.member_id);
-            tracing::warn!(alarm = metrics::kind_name(alarm), from, "alarm raised");
-        }
-        for alarm in self
-            .shown
-            .alarms
-            .iter()
-            .filter(|alarm| !published.alarms.contains(alarm))
-        {
-            let from = format!("{:x}", alarm.member_id);
-            tracing::warn!(alarm = metrics::kind_name(alarm), from, "alarm disarmed");
-        }
-        self.shown = published;
-        let (shown, member) = (&self.shown, self.config.member);
-        let raised = self
-            .waiting
-            .extract_if(.., |(kind, _)| shown.has_alarm_of(member, *kind));
-        raised.for_each(|(_, reply)| reply.send(()));
-    }
-
-    /// Answers once the alarm shows.
-    fn wait_for(&mut self, alarm: AlarmType, reply: Reply<()>) {
-        if self.shown.has_alarm_of(self.config.member, alarm) {
-            return reply.send(());
-        }
-        if self.waiting.len() >= WAITING_MAX {
-            self.waiting.retain(|(_, reply)| reply.is_wanted());
-        }
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.push((alarm, reply));
+    fn changed(&mut self, published: Arc<Published>) {
+        metrics::show(&self.published, &published);
+        report::changes(&self.published, &published);
+        self.published = published.clone();
+        self.waiting.published(&published);
+        if let Err(too_old) = self.reconciler.changed(published) {
+            report::refuse(too_old);
         }
     }
 }
 
-/// Ends the process: a member that does not speak the cluster's version would misread its log.
-#[allow(clippy::panic)]
-fn refuse(TooOld { cluster, member }: TooOld) -> ! {
-    panic!(
-        "the cluster is at version {cluster}, and this member is started as version {member}, which is lower: \
-         start it as version {cluster} or later"
+fn failed(reconciler: &mut Reconciler, proposal: &Proposal, error: &dyn std::fmt::Display) {
+    tracing::warn!(
+        ?proposal,
+        error = error.to_string(),
+        "a proposal of this member failed, and will be repeated"
     );
+    reconciler.finished(proposal, false);
 }
 
-impl Handler<Delivery<MembersChanged>> for Members {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<MembersChanged>, _: &mut Context<Self>) {
-        let MembersChanged { published } = message.open();
-        self.show(published.clone());
-        if let Err(too_old) = self.wishes.changed(published) {
-            refuse(too_old);
-        }
-        self.go_on();
-    }
-}
-
-impl Handler<Delivery<RaiseAlarm>> for Members {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<RaiseAlarm>, _: &mut Context<Self>) {
-        let RaiseAlarm { alarm, reply } = message.open();
-        self.wishes.raise(alarm);
-        self.wait_for(alarm, reply);
-        self.go_on();
-    }
-}
-
-impl Handler<Delivery<RoleChanged>> for Members {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<RoleChanged>, _: &mut Context<Self>) {
-        self.wishes.role(&message.open());
-        self.go_on();
-    }
-}
-
-impl Handler<Delivery<Tick>> for Members {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Tick>, _: &mut Context<Self>) {
-        self.wishes.tick(message.open().now_ms);
-        self.go_on();
-    }
-}
-
-impl Handler<Delivery<Stop>> for Members {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Stop>, ctx: &mut Context<Self>) {
-        message.open().reply.send(());
-        ctx.stop();
-    }
+receive! { Members:
+    MembersChanged => |members, changed, context| {
+        members.changed(changed.published);
+        members.turn();
+    };
+    RaiseAlarm => |members, raise, context| {
+        members.reconciler.raise(raise.alarm);
+        members.waiting.wait(raise.alarm, raise.reply, &members.published);
+        members.turn();
+    };
+    RoleChanged => |members, changed, context| {
+        members.reconciler.role(&changed);
+        members.turn();
+    };
+    Tick => |members, tick, context| {
+        members.reconciler.tick(tick.now_ms);
+        members.turn();
+    };
+    Stop => |members, stop, context| {
+        stop.reply.send(());
+        context.stop();
+    };
 }

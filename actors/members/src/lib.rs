@@ -14,12 +14,17 @@
 //!            ^------------------------------------------------------------- +
 //! ```
 //!
-//! `wishes` is the core, `version` compares versions, `actor` is the shell.
+//! `reconciler` is the core and `proposal` what it proposes, `waiting` holds those who asked for an alarm, `version`
+//! compares versions, `report` tells operators what changed, and `actor` is the shell.
 
 mod actor;
 mod metrics;
+mod proposal;
+pub mod reconciler;
+mod report;
 pub mod version;
-pub mod wishes;
+mod waiting;
 
-pub use actor::{Links, Members, Ports};
-pub use wishes::MembersConfig;
+pub use actor::{Links, Ports, Started, start};
+pub use proposal::Proposal;
+pub use reconciler::MembersConfig;

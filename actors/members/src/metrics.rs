@@ -1,35 +1,27 @@
-//! etcd's metrics of members and alarms (section 4.5 of the contract).
+//! etcd's metrics of members and alarms.
 
 use crate::version::ClusterVersion;
-use prometheus::{GaugeVec, Opts};
+use prometheus::IntGaugeVec;
 use rusd_messages::Published;
+use rusd_messages::metrics::gauges;
 use rusd_proto::etcdserverpb::{AlarmMember, AlarmType};
 use std::sync::LazyLock;
 
-static CLUSTER_VERSION: LazyLock<GaugeVec> = LazyLock::new(|| {
-    gauge(
+static CLUSTER_VERSION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauges(
         "etcd_cluster_version",
         "Which version is running. 1 for 'cluster_version' label with current cluster version",
         &["cluster_version"],
     )
 });
 
-static ALARMS: LazyLock<GaugeVec> = LazyLock::new(|| {
-    gauge(
+static ALARMS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauges(
         "etcd_debugging_server_alarms",
         "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
         &["server_id", "alarm_type"],
     )
 });
-
-/// Registers a metric whose name is a constant of this program.
-#[allow(clippy::expect_used)] // Only a misspelt constant can fail here, and every test run would show it.
-fn gauge(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    let metric = GaugeVec::new(Opts::new(name, help), labels)
-        .expect("the metric's name and labels are valid");
-    prometheus::register(Box::new(metric.clone())).expect("the metric is registered once");
-    metric
-}
 
 /// Makes them visible from the start.
 pub(crate) fn init() {
@@ -45,10 +37,10 @@ pub(crate) fn kind_name(alarm: &AlarmMember) -> &'static str {
 /// Shows what is published now instead of what was before.
 pub(crate) fn show(before: &Published, now: &Published) {
     if before.cluster_version != now.cluster_version {
-        show_version(before.cluster_version.as_deref(), 0.0);
-        show_version(now.cluster_version.as_deref(), 1.0);
+        show_version(before.cluster_version.as_deref(), 0);
+        show_version(now.cluster_version.as_deref(), 1);
     }
-    for (alarms, value) in [(&before.alarms, 0.0), (&now.alarms, 1.0)] {
+    for (alarms, value) in [(&before.alarms, 0), (&now.alarms, 1)] {
         for alarm in alarms {
             let member = format!("{:x}", alarm.member_id);
             ALARMS
@@ -58,7 +50,7 @@ pub(crate) fn show(before: &Published, now: &Published) {
     }
 }
 
-fn show_version(version: Option<&str>, value: f64) {
+fn show_version(version: Option<&str>, value: i64) {
     if let Some(Ok(ClusterVersion { major, minor })) = version.map(str::parse) {
         CLUSTER_VERSION
             .with_label_values(&[format!("{major}.{minor}").as_str()])

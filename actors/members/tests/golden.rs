@@ -1,15 +1,15 @@
 //! Golden scripts of the members actor's core: `scripts/` holds them.
 //!
 //! The member is 1, named `n1`. Commands: `new [version=3.N]`, `changed [members=1/2] [published=true] [version=V] [NOSPACE=ID] [CORRUPT=ID]`
-//! (what the replicated state says now), `lead`, `follow`, `lost` (no leader is known), `raise KIND`, `tick MS`, and `ok WISH` or `fail WISH`
+//! (what the replicated state says now), `lead`, `follow`, `lost` (no leader is known), `raise KIND`, `tick MS`, and `ok PROPOSAL` or `fail PROPOSAL`
 //! for the outcome of a proposal: `publish`, `version` or an alarm. What is proposed then is shown after each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use goldenscript::{Argument, Command, Context};
-use rusd_members::MembersConfig;
+use rusd_members::reconciler::Reconciler;
 use rusd_members::version::ClusterVersion;
-use rusd_members::wishes::{Wish, Wishes};
+use rusd_members::{MembersConfig, Proposal};
 use rusd_messages::{MemberId, Published, Role, RoleChanged, Term};
 use rusd_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
 use std::error::Error;
@@ -17,8 +17,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 struct Runner {
-    wishes: Wishes,
-    in_flight: Vec<Wish>,
+    reconciler: Reconciler,
+    in_flight: Vec<Proposal>,
 }
 
 const URL: &str = "http://10.0.0.1:2379";
@@ -26,7 +26,7 @@ const URL: &str = "http://10.0.0.1:2379";
 impl Runner {
     fn new(minor: u32) -> Self {
         Self {
-            wishes: Wishes::new(MembersConfig {
+            reconciler: Reconciler::new(MembersConfig {
                 member: MemberId(1),
                 name: "n1".to_owned(),
                 client_urls: vec![URL.to_owned()],
@@ -37,7 +37,7 @@ impl Runner {
     }
 
     fn role(&mut self, role: Role, leader: Option<u64>) {
-        self.wishes.role(&RoleChanged {
+        self.reconciler.role(&RoleChanged {
             role,
             term: Term(1),
             leader: leader.map(MemberId),
@@ -71,19 +71,19 @@ impl Runner {
             member.name = "n1".to_owned();
             member.client_ur_ls = vec![URL.to_owned()];
         }
-        if let Err(too_old) = self.wishes.changed(Arc::new(published)) {
+        if let Err(too_old) = self.reconciler.changed(Arc::new(published)) {
             writeln!(output, "{} > {}", too_old.cluster, too_old.member).unwrap();
         }
     }
 
     fn finished(&mut self, what: &str, succeeded: bool) {
-        let found = self.in_flight.iter().position(|wish| match wish {
-            Wish::Publish => what == "publish",
-            Wish::Version(_) => what == "version",
-            Wish::Alarm(kind) => what == kind.as_str_name(),
+        let found = self.in_flight.iter().position(|proposal| match proposal {
+            Proposal::Publish => what == "publish",
+            Proposal::Version(_) => what == "version",
+            Proposal::Alarm(kind) => what == kind.as_str_name(),
         });
-        let wish = self.in_flight.remove(found.expect("it was proposed"));
-        self.wishes.finished(&wish, succeeded);
+        let proposal = self.in_flight.remove(found.expect("it was proposed"));
+        self.reconciler.finished(&proposal, succeeded);
     }
 }
 
@@ -108,22 +108,24 @@ impl goldenscript::Runner for Runner {
             "lead" => self.role(Role::Leader, Some(1)),
             "follow" => self.role(Role::Follower, Some(2)),
             "lost" => self.role(Role::Follower, None),
-            "raise" => self.wishes.raise(AlarmType::from_str_name(word).unwrap()),
-            "tick" => self.wishes.tick(word.parse()?),
+            "raise" => self
+                .reconciler
+                .raise(AlarmType::from_str_name(word).unwrap()),
+            "tick" => self.reconciler.tick(word.parse()?),
             "ok" => self.finished(word, true),
             "fail" => self.finished(word, false),
             other => return Err(format!("unknown command {other}").into()),
         }
-        if self.wishes.just_joined() {
+        if self.reconciler.just_joined() {
             writeln!(output, "joined")?;
         }
-        for wish in self.wishes.proposals() {
-            match &wish {
-                Wish::Publish => writeln!(output, "-> publish")?,
-                Wish::Version(version) => writeln!(output, "-> version {version}")?,
-                Wish::Alarm(kind) => writeln!(output, "-> alarm {}", kind.as_str_name())?,
+        for proposal in self.reconciler.proposals() {
+            match &proposal {
+                Proposal::Publish => writeln!(output, "-> publish")?,
+                Proposal::Version(version) => writeln!(output, "-> version {version}")?,
+                Proposal::Alarm(kind) => writeln!(output, "-> alarm {}", kind.as_str_name())?,
             }
-            self.in_flight.push(wish);
+            self.in_flight.push(proposal);
         }
         Ok(output)
     }

@@ -4,11 +4,11 @@
 
 use prost::Message;
 use rusd_members::version::ClusterVersion;
-use rusd_members::{Links, Members, MembersConfig, Ports};
+use rusd_members::{Links, MembersConfig, Ports};
 use rusd_messages::members::{MembersChanged, RaiseAlarm};
 use rusd_messages::raft::Propose;
 use rusd_messages::{
-    MemberId, Pending, Port, Probe, Published, Reply, Role, RoleChanged, Stop, Term, Tick,
+    MemberId, Pending, Port, Probe, Proposer, Published, Reply, Role, RoleChanged, Stop, Term, Tick,
 };
 use rusd_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, InternalRaftRequest, Member};
 use rusd_proto::request::RequestIds;
@@ -36,10 +36,10 @@ fn with_actor(test: impl FnOnce(World) + Send + 'static) {
         };
         let ids = Arc::new(RequestIds::new(MemberId(0xa), 0));
         let (reply, joined) = Reply::channel();
-        let address = Members::start(&arbiter.handle(), config, ids, reply);
         let (propose, raft) = Port::probe(10);
-        Members::connect(&address, Links { propose });
-        let ports = Members::ports(&address);
+        let proposer = Proposer::new(propose, ids);
+        let ports =
+            rusd_members::start(&arbiter.handle(), config, reply).connect(Links { proposer });
         let world = World {
             ports,
             raft,

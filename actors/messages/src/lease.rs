@@ -1,7 +1,18 @@
 //! What the lease timer receives.
 
+use crate::metrics::counter;
 use crate::{LeaseId, Reply};
+use prometheus::IntCounter;
 use rusd_proto::EtcdError;
+use std::sync::LazyLock;
+
+/// Renewals that succeeded on the leader: counted by the lease timer and by those who renew in place.
+pub static RENEWED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "etcd_debugging_lease_renewed_total",
+        "The number of renewed leases seen by the leader.",
+    )
+});
 
 /// A replicated change of a lease, told by the state machine in log order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,15 +64,6 @@ pub struct Compacted {
     pub revision: i64,
 }
 
-/// The store was replaced by a snapshot: watchers go on from history at the new revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reset {
-    /// The revision of the new state.
-    pub revision: i64,
-    /// Its compacted revision.
-    pub compacted_revision: i64,
-}
-
 /// A page of history, in answer to [`crate::reader::History`].
 #[derive(Debug)]
 pub struct HistoryPage {

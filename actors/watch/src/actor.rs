@@ -2,17 +2,17 @@
 
 use crate::hub::{Counts, Hub, HubConfig};
 use crate::{limits, metrics};
-use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler};
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
-    CloseStream, Committed, Compacted, FromStream, HistoryPage, Lagged, OpenStream, Reset,
-    SinkReady, WakeStreams, WakeThrough, WatchDemand,
+    CloseStream, Committed, Compacted, FromStream, HistoryPage, Lagged, OpenStream, SinkReady,
+    WakeStreams, WakeThrough, WatchDemand,
 };
-use rusd_messages::{Delivery, Port, Refused, Stop, Tick};
+use rusd_messages::{Port, Refused, Stop, Tick, receive};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Settings of the hub.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct WatchConfig {
 /// No progress interval is shorter (W-15).
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Whom the hub tells.
+/// Whom the watch hub tells.
 #[derive(Clone, Debug)]
 pub struct Links {
     /// The reader of history.
@@ -55,11 +55,9 @@ pub struct Ports {
     pub compacted: Port<Compacted>,
     /// Where several streams are woken together. Without it the hub wakes them itself.
     pub wake_through: Port<WakeThrough>,
-    /// The state was replaced.
-    pub reset: Port<Reset>,
-    /// Time, every 100 ms or more often: the grain of periodic progress.
+    /// Time, every 100 ms or more often, which is how exact periodic progress is.
     pub tick: Port<Tick>,
-    /// The end: all streams are let go of.
+    /// Ends all streams, after what they were sent; the hub stays, and ends those that come later.
     pub stop: Port<Stop>,
     page: Port<HistoryPage>,
 }
@@ -74,7 +72,6 @@ impl Ports {
             committed: Port::new("watch_committed", limits::COMMITTED_QUEUE, address),
             lagged: Port::new("watch_lagged", limits::NEWS_QUEUE, address),
             compacted: Port::new("watch_compacted", limits::NEWS_QUEUE, address),
-            reset: Port::new("watch_reset", limits::NEWS_QUEUE, address),
             wake_through: Port::new("watch_wake_through", 1, address),
             tick: Port::new("watch_tick", limits::TICK_QUEUE, address),
             stop: Port::new("watch_stop", 1, address),
@@ -83,16 +80,68 @@ impl Ports {
     }
 }
 
-/// The actor.
+/// A started hub. What it is told before it is connected waits in its queues, except that history is not read.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Started {
+    /// What it receives.
+    pub ports: Ports,
+    /// What it wants to be told; the state machine reads it.
+    pub demand: Arc<WatchDemand>,
+    address: Addr<Watch>,
+}
+
+impl Started {
+    /// Connects it.
+    pub fn connect(self, links: Links) -> Ports {
+        let page = self.ports.page.clone();
+        self.address.do_send(Connect(Connected { links, page }));
+        self.ports
+    }
+}
+
+/// Starts the hub on `arbiter`, which should be its own.
+pub fn start(arbiter: &ArbiterHandle, config: WatchConfig) -> Started {
+    metrics::init();
+    let random = RandomState::new();
+    let WatchConfig {
+        progress_notify_interval,
+        ring_bytes,
+    } = config;
+    let interval = progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4);
+    let hub = Hub::new(HubConfig {
+        ring_bytes,
+        ..HubConfig::new(interval_ms.min(u64::MAX / 4), random.hash_one(0_u64))
+    });
+    let demand = Arc::<WatchDemand>::default();
+    let shown = demand.clone();
+    let address = Watch::start_in_arbiter(arbiter, move |_| Watch {
+        hub,
+        demand,
+        connected: None,
+        wake_through: None,
+        random,
+        published: Counts::default(),
+        continuing: false,
+        messages_waited: 0,
+        stopped: false,
+    });
+    Started {
+        ports: Ports::new(&address),
+        demand: shown,
+        address,
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
     hub: Hub,
     demand: Arc<WatchDemand>,
     connected: Option<Connected>,
     wake_through: Option<Port<WakeStreams>>,
     random: RandomState,
     published: Counts,
-    /// A [`Continue`] is on its way.
+    /// A [`Continue`] is on its way to this actor.
     continuing: bool,
     /// Messages handled since revisions began to wait for the end of the burst.
     messages_waited: usize,
@@ -122,59 +171,7 @@ impl Actor for Watch {
     type Context = Context<Self>;
 }
 
-/// A started hub: its ports, and the way to give it its links.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// What it receives.
-    pub ports: Ports,
-    /// What it wants; the state machine reads it.
-    pub demand: Arc<WatchDemand>,
-    address: Addr<Watch>,
-}
-
-impl Started {
-    /// Gives the hub its links. What it is told before waits in its own queue, except that history is not read.
-    pub fn connect(&self, links: Links) {
-        let page = self.ports.page.clone();
-        self.address.do_send(Connect(Connected { links, page }));
-    }
-}
-
 impl Watch {
-    /// Starts the hub on an arbiter of its own.
-    pub fn start(arbiter: &actix::ArbiterHandle, config: WatchConfig) -> Started {
-        metrics::init();
-        let random = RandomState::new();
-        let WatchConfig {
-            progress_notify_interval,
-            ring_bytes,
-        } = config;
-        let interval = progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
-        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4);
-        let hub = Hub::new(HubConfig {
-            ring_bytes,
-            ..HubConfig::new(interval_ms.min(u64::MAX / 4), random.hash_one(0_u64))
-        });
-        let demand = Arc::<WatchDemand>::default();
-        let shown = demand.clone();
-        let address = Self::start_in_arbiter(arbiter, move |_| Self {
-            hub,
-            demand,
-            connected: None,
-            wake_through: None,
-            random,
-            published: Counts::default(),
-            continuing: false,
-            messages_waited: 0,
-            stopped: false,
-        });
-        Started {
-            ports: Ports::new(&address),
-            demand: shown,
-            address,
-        }
-    }
-
     /// After every message: feeds, flushes, asks, publishes, and comes back if there is more.
     fn turn(&mut self, context: &mut Context<Self>) {
         // Before a client learns that its watch exists: what it does next should find it counted.
@@ -201,9 +198,7 @@ impl Watch {
             context.notify(Continue);
         }
     }
-}
 
-impl Watch {
     fn wake_streams(&mut self) {
         let mut wakers = self.hub.wakers();
         if wakers.len() > 1
@@ -258,126 +253,67 @@ impl Handler<Continue> for Watch {
     }
 }
 
-/// Revisions are taken in and passed on when the queue is empty, so that a burst is sent together.
-impl Handler<Delivery<Committed>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Committed>, context: &mut Context<Self>) {
-        self.hub.committed(message.open().revisions);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<OpenStream>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<OpenStream>, context: &mut Context<Self>) {
-        let OpenStream { stream, sink } = message.open();
+impl Watch {
+    fn open(&mut self, OpenStream { stream, sink }: OpenStream) {
         // After the end a sink is dropped at once, which ends its stream.
-        if !self.stopped {
-            if self.hub.streams() == 0 {
-                self.hub.lagged(self.demand.first_stream());
-            }
-            self.hub.open(stream, sink, self.random.hash_one(stream.0));
-            self.turn(context);
+        if self.stopped {
+            return;
         }
-    }
-}
-
-impl Handler<Delivery<FromStream>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<FromStream>, context: &mut Context<Self>) {
-        let FromStream { stream, request } = message.open();
-        self.hub.request(stream, request);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<SinkReady>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<SinkReady>, context: &mut Context<Self>) {
-        self.hub.sink_ready(message.open().stream);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<WakeThrough>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<WakeThrough>, _: &mut Context<Self>) {
-        self.wake_through = Some(message.open().port);
-    }
-}
-
-impl Handler<Delivery<CloseStream>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<CloseStream>, context: &mut Context<Self>) {
-        self.hub.close(message.open().stream);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<Lagged>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Lagged>, context: &mut Context<Self>) {
-        self.hub.lagged(message.open().through);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<Compacted>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Compacted>, context: &mut Context<Self>) {
-        self.hub.compacted(message.open().revision);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<Reset>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Reset>, context: &mut Context<Self>) {
-        let reset = message.open();
-        self.hub.reset(reset.revision, reset.compacted_revision);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<HistoryPage>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<HistoryPage>, context: &mut Context<Self>) {
-        let page = message.open();
-        self.hub.history_page(page.token, page.result);
-        self.turn(context);
-    }
-}
-
-impl Handler<Delivery<Tick>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Tick>, context: &mut Context<Self>) {
-        let started = Instant::now();
-        if self.hub.tick(message.open().now_ms) > 0 {
-            metrics::PROGRESS_SECONDS.observe(started.elapsed().as_secs_f64());
+        if self.hub.streams() == 0 {
+            self.hub.lagged(self.demand.first_stream());
         }
-        self.turn(context);
-        metrics::publish_waiting(self.hub.waiting_events());
+        self.hub.open(stream, sink, self.random.hash_one(stream.0));
     }
 }
 
-impl Handler<Delivery<Stop>> for Watch {
-    type Result = ();
-
-    fn handle(&mut self, message: Delivery<Stop>, context: &mut Context<Self>) {
-        self.stopped = true;
-        self.hub.close_all();
-        self.turn(context);
-        message.open().reply.send(());
-    }
+receive! { Watch:
+    // They are passed on when the mailbox is empty, so that a burst is sent together.
+    Committed => |watch, committed, context| {
+        watch.hub.committed(committed.revisions);
+        watch.turn(context);
+    };
+    OpenStream => |watch, open, context| {
+        watch.open(open);
+        watch.turn(context);
+    };
+    FromStream => |watch, from, context| {
+        watch.hub.request(from.stream, from.request);
+        watch.turn(context);
+    };
+    SinkReady => |watch, ready, context| {
+        watch.hub.sink_ready(ready.stream);
+        watch.turn(context);
+    };
+    WakeThrough => |watch, through, context| watch.wake_through = Some(through.port);
+    CloseStream => |watch, close, context| {
+        watch.hub.close(close.stream);
+        watch.turn(context);
+    };
+    Lagged => |watch, lagged, context| {
+        watch.hub.lagged(lagged.through);
+        watch.turn(context);
+    };
+    Compacted => |watch, compacted, context| {
+        watch.hub.compacted(compacted.revision);
+        watch.turn(context);
+    };
+    HistoryPage => |watch, page, context| {
+        watch.hub.history_page(page.token, page.result);
+        watch.turn(context);
+    };
+    Tick => |watch, tick, context| {
+        let timer = metrics::PROGRESS_SECONDS.start_timer();
+        match watch.hub.tick(tick.now_ms) {
+            0 => _ = timer.stop_and_discard(),
+            _ => _ = timer.stop_and_record(),
+        }
+        watch.turn(context);
+        metrics::publish_waiting(watch.hub.waiting_events());
+    };
+    Stop => |watch, stop, context| {
+        watch.stopped = true;
+        watch.hub.close_all();
+        watch.turn(context);
+        stop.reply.send(());
+    };
 }

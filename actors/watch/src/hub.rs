@@ -413,27 +413,6 @@ impl Hub {
         }
     }
 
-    /// The store was replaced by a snapshot.
-    pub fn reset(&mut self, revision: i64, compacted: i64) {
-        self.pass_on();
-        let first = self.revision + 1;
-        self.revision = revision;
-        self.ring.clear();
-        self.page = None;
-        self.asked = None;
-        self.to_ask = None;
-        let watchers: Vec<u32> = self.watchers.iter().map(|(key, _)| key).collect();
-        for key in watchers {
-            if self.watchers[key].state == State::Synced {
-                self.unsync(key, first);
-            } else {
-                self.unqueue(key);
-            }
-            self.settle(key);
-        }
-        self.compacted(compacted);
-    }
-
     /// A page of history has come.
     pub fn history_page(&mut self, token: u64, result: Result<HistoryRevisions, HistoryError>) {
         let Some(asked) = self.asked.take_if(|asked| asked.token == token) else {

@@ -33,14 +33,14 @@
 //! [`Lagged`]: rusd_messages::watch::Lagged
 //! [`WatchDemand`]: rusd_messages::watch::WatchDemand
 
-pub mod actor;
+mod actor;
 mod catch_up;
 mod groups;
 pub mod hub;
 mod intervals;
 pub mod limits;
 mod matching;
-pub mod metrics;
+mod metrics;
 mod placement;
 mod range;
 mod requests;
@@ -50,5 +50,5 @@ mod stream;
 mod watcher;
 pub mod wire;
 
-pub use actor::{Links, Ports, Started, Watch, WatchConfig};
+pub use actor::{Links, Ports, Started, WatchConfig, start};
 pub use hub::{Counts, HistoryRequest, Hub, HubConfig};

@@ -8,11 +8,12 @@ use actix::System;
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
     CloseStream, Committed, Content, FromStream, HistoryPage, Lagged, OpenStream, Response, Seen,
-    SinkLimits, SinkReader, SinkReady, StreamId, StreamRequest, WakeThrough, sink,
+    SinkLimits, SinkReader, SinkReady, StreamId, StreamRequest, WakeThrough, WatchDemand, sink,
 };
 use rusd_messages::{Port, Probe, Reply, Stop, Tick};
 use rusd_proto::etcdserverpb::WatchCreateRequest;
-use rusd_watch::{HistoryRequest, Links, Started, Watch, WatchConfig};
+use rusd_watch::{HistoryRequest, Links, Ports, WatchConfig};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use support::Store;
@@ -21,7 +22,8 @@ use support::Store;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Around {
-    hub: Started,
+    ports: Ports,
+    demand: Arc<WatchDemand>,
     history: Probe<History>,
     runtime: tokio::runtime::Runtime,
     system: System,
@@ -45,15 +47,17 @@ impl Around {
             progress_notify_interval: Duration::from_millis(500),
             ring_bytes,
         };
-        let hub = Watch::start(system.arbiter(), config);
+        let started = rusd_watch::start(system.arbiter(), config);
         let (history, probe) = Port::probe(1);
-        hub.connect(Links { history });
+        let demand = started.demand.clone();
+        let ports = started.connect(Links { history });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         Self {
-            hub,
+            ports,
+            demand,
             history: probe,
             runtime,
             system,
@@ -64,11 +68,7 @@ impl Around {
     fn open(&self, stream: u64, limits: SinkLimits) -> SinkReader {
         let (sink, reader, _) = sink(limits);
         let stream = StreamId(stream);
-        self.hub
-            .ports
-            .open
-            .tell(OpenStream { stream, sink })
-            .unwrap();
+        self.ports.open.tell(OpenStream { stream, sink }).unwrap();
         reader
     }
 
@@ -88,7 +88,7 @@ impl Around {
             stream: StreamId(stream),
             request: StreamRequest::Create { request, seen },
         };
-        self.hub.ports.request.deliver(request).unwrap();
+        self.ports.request.deliver(request).unwrap();
     }
 
     fn next(&self, reader: &mut SinkReader) -> Option<(Response, bool)> {
@@ -118,13 +118,9 @@ impl Around {
 
     fn commit(&self, store: &mut Store) {
         let revision = store.commit(&[("k".to_owned(), false)]);
-        let with_previous = self.hub.demand.previous();
+        let with_previous = self.demand.previous();
         let revisions = vec![store.told(revision, with_previous)];
-        self.hub
-            .ports
-            .committed
-            .tell(Committed { revisions })
-            .unwrap();
+        self.ports.committed.tell(Committed { revisions }).unwrap();
     }
 
     fn answer(&self, store: &Store) {
@@ -166,11 +162,11 @@ fn w_05_a_watch_from_the_past_reads_history_and_goes_on_live() {
     for _ in 0..3 {
         store.commit(&[("k".to_owned(), false)]);
     }
-    around.hub.ports.lagged.tell(Lagged { through: 4 }).unwrap();
+    around.ports.lagged.tell(Lagged { through: 4 }).unwrap();
     let mut reader = around.open(1, ROOMY);
     around.create(1, 3, true);
     assert_eq!(around.content(&mut reader), Some(Content::Created));
-    assert!(around.hub.demand.previous());
+    assert!(around.demand.previous());
     around.commit(&mut store);
     around.answer(&store);
     assert_eq!(
@@ -188,18 +184,18 @@ fn w_16_the_first_stream_knows_what_was_written_before_it() {
     for _ in 0..3 {
         store.commit(&[("k".to_owned(), false)]);
     }
-    assert!(!around.hub.demand.published(4));
+    assert!(!around.demand.published(4));
     let mut reader = around.open(1, ROOMY);
     around.create(1, 0, false);
     assert_eq!(around.content(&mut reader), Some(Content::Created));
     let stream = StreamId(1);
     let request = StreamRequest::Progress;
     let progress = FromStream { stream, request };
-    around.hub.ports.request.deliver(progress).unwrap();
+    around.ports.request.deliver(progress).unwrap();
     let (response, _) = around.next(&mut reader).unwrap();
     assert_eq!(response.content, Content::ProgressOfAll);
     assert_eq!(response.revision, 4);
-    assert!(around.hub.demand.published(5));
+    assert!(around.demand.published(5));
     around.commit(&mut store);
     assert_eq!(around.events(&mut reader).0, ["5:put k"]);
 }
@@ -229,7 +225,6 @@ fn w_18_a_stalled_stream_is_fed_when_it_says_that_it_has_room() {
         if wake {
             let stream = StreamId(1);
             around
-                .hub
                 .ports
                 .sink_ready
                 .deliver(SinkReady { stream })
@@ -271,7 +266,7 @@ fn w_15_ticks_drive_periodic_progress() {
     let mut reader = around.open(1, ROOMY);
     around.create(1, 0, false);
     assert_eq!(around.content(&mut reader), Some(Content::Created));
-    around.hub.ports.tick.tell(Tick { now_ms: 10_000 }).unwrap();
+    around.ports.tick.tell(Tick { now_ms: 10_000 }).unwrap();
     assert_eq!(around.content(&mut reader), Some(Content::Progress));
 }
 
@@ -282,18 +277,13 @@ fn closing_a_stream_forgets_its_watches() {
     around.create(1, 0, true);
     assert_eq!(around.content(&mut reader), Some(Content::Created));
     let stream = StreamId(1);
-    around
-        .hub
-        .ports
-        .close
-        .deliver(CloseStream { stream })
-        .unwrap();
+    around.ports.close.deliver(CloseStream { stream }).unwrap();
     assert_eq!(around.content(&mut reader), None);
     // The hub lets go of the sink while it handles the message, and publishes after.
     let mut last = around.open(2, ROOMY);
     around.create(2, 0, false);
     assert_eq!(around.content(&mut last), Some(Content::Created));
-    assert!(!around.hub.demand.previous());
+    assert!(!around.demand.previous());
 }
 
 #[test]
@@ -302,7 +292,7 @@ fn stopping_ends_every_stream_after_what_it_was_sent() {
     let mut reader = around.open(1, ROOMY);
     around.create(1, 0, false);
     let (reply, stopped) = Reply::channel();
-    around.hub.ports.stop.tell(Stop { reply }).unwrap();
+    around.ports.stop.tell(Stop { reply }).unwrap();
     stopped.wait().unwrap();
     assert_eq!(around.content(&mut reader), Some(Content::Created));
     assert_eq!(around.content(&mut reader), None);
@@ -315,7 +305,6 @@ fn many_streams_are_woken_with_one_message() {
     let around = Around::start();
     let (port, woken) = Port::probe(10);
     around
-        .hub
         .ports
         .wake_through
         .tell(WakeThrough { port })

@@ -7,7 +7,7 @@
 //! | `create S KEY [END] [start=N] [id=N] [seen=N] [FLAG..]` | flags: prev, progress, fragment, noput, nodelete |
 //! | `cancel S ID`, `progress S`, `close S` | |
 //! | `put KEY..`, `delete KEY..`, `txn put=KEY delete=KEY..` | one revision; tags: `[queued]` more of the burst follow, `[untold]` the hub is not told, `[bare]` without previous records |
-//! | `lagged`, `compact N`, `compacted-unheard N`, `reset` | the store to the hub |
+//! | `lagged`, `compact N`, `compacted-unheard N` | the store to the hub |
 //! | `history` | the hub's question is answered |
 //! | `read S [N]` | a slow client reads |
 //! | `tick MS`, `counts` | |
@@ -186,10 +186,6 @@ impl Script {
             "compacted-unheard" => {
                 self.rig.store.compacted = args.next_pos().ok_or("which revision?")?.parse()?;
             }
-            "reset" => {
-                let store = &self.rig.store;
-                self.rig.hub.reset(store.revision(), store.compacted);
-            }
             "history" => {
                 if !self.rig.answer() {
                     output += "(nothing was asked)\n";
@@ -297,6 +293,6 @@ scripts! {
     w_18_slow_consumers
     w_18_history_is_shared
     w_18_fair_turns
-    w_20_lag_and_reset
+    w_20_lag
     memory_is_freed
 }

@@ -1,9 +1,8 @@
 //! How a lease is renewed: in place if possible, by the lease timer otherwise.
 
-use crate::metrics;
-use rusd_messages::lease::KeepAlive;
-use rusd_messages::live_leases::InPlace;
-use rusd_messages::{Clock, LeaseId, LiveLeases, Pending, Port, Refused, Reply};
+use crate::lease::{KeepAlive, RENEWED};
+use crate::live_leases::InPlace;
+use crate::{Clock, LeaseId, LiveLeases, Pending, Port, Refused, Reply};
 use rusd_proto::EtcdError;
 use std::sync::Arc;
 
@@ -35,11 +34,11 @@ impl Renewer {
         }
     }
 
-    /// Renews a lease.
+    /// Renews a lease. Refused if the lease timer has to be asked, and its queue is full or it has stopped.
     pub fn renew(&self, id: LeaseId) -> Result<Renewing, Refused<KeepAlive>> {
         match self.live.renew(id, self.clock.now_ms()) {
             InPlace::Renewed(ttl_s) => {
-                metrics::RENEWED.inc();
+                RENEWED.inc();
                 Ok(Renewing::Done(ttl_s))
             }
             InPlace::Unknown => Ok(Renewing::Done(0)),

@@ -1,16 +1,17 @@
-//! The core: what this member wishes the replicated state to say, and what it does about it.
+//! The core: compares what this member wants the replicated state to say with what it says, and proposes the difference.
 //!
-//! A wish is proposed while the state does not show it and no proposal for it is on its way. After an answer it rests
-//! for [`RETRY_MS`], whatever the answer was, for the state to show it; one that was fulfilled does not rest: the next
-//! one for the same thing is about something new.
+//! A proposal is made while the state does not show its effect and no proposal for the same subject is on its way. After
+//! an answer it rests for [`RETRY_MS`], whatever the answer was, for the state to show it; one whose effect shows already
+//! does not rest: the next one for the same subject is about something new.
 
+use crate::proposal::{Proposal, Subject};
 use crate::version::ClusterVersion;
 use rusd_messages::{MemberId, Published, Role, RoleChanged};
 use rusd_proto::etcdserverpb::{AlarmType, Member};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Between the answer to a proposal and the next one for the same wish.
+/// Milliseconds between the answer to a proposal and the next one for the same subject: long enough for the state to show it.
 pub const RETRY_MS: u64 = 500;
 
 /// Settings of the members actor.
@@ -24,35 +25,6 @@ pub struct MembersConfig {
     pub client_urls: Vec<String>,
     /// The highest cluster version that this member can take part in.
     pub cluster_version: ClusterVersion,
-}
-
-/// Something to propose.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wish {
-    /// This member's name and client URLs.
-    Publish,
-    /// The cluster version.
-    Version(ClusterVersion),
-    /// An alarm of this member.
-    Alarm(AlarmType),
-}
-
-/// What a wish is about: there is one proposal for each at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    Publish,
-    Version,
-    Alarm(AlarmType),
-}
-
-impl Wish {
-    fn subject(&self) -> Subject {
-        match self {
-            Self::Publish => Subject::Publish,
-            Self::Version(_) => Subject::Version,
-            Self::Alarm(kind) => Subject::Alarm(*kind),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +44,7 @@ pub struct TooOld {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Wishes {
+pub struct Reconciler {
     config: MembersConfig,
     published: Arc<Published>,
     leader_known: bool,
@@ -86,7 +58,7 @@ pub struct Wishes {
     joined: bool,
 }
 
-impl Wishes {
+impl Reconciler {
     /// A member that knows nothing of its cluster yet.
     pub fn new(config: MembersConfig) -> Self {
         Self {
@@ -134,24 +106,25 @@ impl Wishes {
 
     /// What to propose now. Ask after each of the other calls; the outcome of each is to be told to
     /// [`finished`](Self::finished).
-    pub fn proposals(&mut self) -> Vec<Wish> {
-        let wishes: Vec<Wish> = self
-            .wishes()
-            .filter(|wish| self.may_try(wish.subject()))
+    pub fn proposals(&mut self) -> Vec<Proposal> {
+        let due: Vec<Proposal> = self
+            .missing()
+            .filter(|proposal| self.may_try(proposal.subject()))
             .collect();
-        for wish in &wishes {
-            self.attempts.insert(wish.subject(), Attempt::InFlight);
+        for proposal in &due {
+            self.attempts.insert(proposal.subject(), Attempt::InFlight);
         }
-        wishes
+        due
     }
 
-    fn wishes(&self) -> impl Iterator<Item = Wish> {
-        let publish = (!self.joined).then_some(Wish::Publish);
+    /// What would have to be proposed for the state to say what it should.
+    fn missing(&self) -> impl Iterator<Item = Proposal> {
+        let publish = (!self.joined).then_some(Proposal::Publish);
         let version = self
             .decide_version()
             .filter(|_| self.leads)
-            .map(Wish::Version);
-        let alarms = self.alarms.iter().map(|kind| Wish::Alarm(*kind));
+            .map(Proposal::Version);
+        let alarms = self.alarms.iter().map(|kind| Proposal::Alarm(*kind));
         publish
             .into_iter()
             .chain(version)
@@ -168,10 +141,10 @@ impl Wishes {
     }
 
     /// How a proposal ended.
-    pub fn finished(&mut self, wish: &Wish, succeeded: bool) {
-        self.acknowledged |= succeeded && *wish == Wish::Publish;
-        let subject = wish.subject();
-        if succeeded && !self.wishes().any(|wish| wish.subject() == subject) {
+    pub fn finished(&mut self, proposal: &Proposal, succeeded: bool) {
+        self.acknowledged |= succeeded && *proposal == Proposal::Publish;
+        let subject = proposal.subject();
+        if succeeded && !self.missing().any(|proposal| proposal.subject() == subject) {
             self.attempts.remove(&subject);
             return;
         }
