@@ -2,7 +2,18 @@
 //!
 //! etcd's URLs are a scheme and an address, nothing more: `http://10.0.0.1:2379`, `https://name:2380`,
 //! `unix:///run/etcd.sock`. A path, a query or a user on a TCP URL is an error. The text of a peer URL goes into the
-//! member's id, so a URL is shown exactly as it would be by etcd.
+//! member's id, so a URL is shown exactly as etcd shows it.
+//!
+//! That is why the `url` crate does not read them. It follows the rules of browsers, which correct what they read:
+//!
+//! ```text
+//!   given                  the url crate has       etcd has
+//!   http://Node-A:2380     http://node-a:2380/     http://Node-A:2380: another text is another member id
+//!   http://a:80            http://a/, no port      http://a:80
+//!   http://a:2380/         the same as without /   an error
+//!   http://1:2380          http://0.0.0.1:2380/    the host named 1
+//!   http:a:2380            http://a:2380/          an error
+//! ```
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -97,15 +108,6 @@ impl EtcdUrl {
             Address::Tcp { port, .. } => Some(*port),
             Address::Unix { .. } => None,
         }
-    }
-
-    /// The same URL with another port: how a listener on port 0 says where it really is.
-    pub fn with_port(&self, port: u16) -> Self {
-        let mut url = self.clone();
-        if let Address::Tcp { port: old, .. } = &mut url.address {
-            *old = port;
-        }
-        url
     }
 
     /// Where to listen for this URL. Host names are not bound: which of a name's addresses is meant would be a guess.
@@ -364,10 +366,6 @@ mod tests {
             url("unix://localhost:23790").bind_address(),
             Ok(BindAddress::Unix(PathBuf::from("localhost:23790")))
         );
-        assert_eq!(
-            url("http://127.0.0.1:0").with_port(7).to_string(),
-            "http://127.0.0.1:7"
-        );
     }
 
     #[test]
@@ -390,13 +388,21 @@ mod tests {
             "http://[::1:1",
             "http://[a]:1",
             "http://a b:1",
+            "http:a:2380",
             "unix:",
             "unix://",
             "http://a:+1",
         ] {
             assert!(text.parse::<EtcdUrl>().is_err(), "{text:?}");
         }
-        assert_eq!(url("  HTTP://A:1 ").to_string(), "http://A:1");
+        // What a browser would correct goes into ids as it is given.
+        for (given, shown) in [
+            ("  HTTP://A:1 ", "http://A:1"),
+            ("http://a:80", "http://a:80"),
+            ("http://1:2380", "http://1:2380"),
+        ] {
+            assert_eq!(url(given).to_string(), shown);
+        }
     }
 
     #[test]

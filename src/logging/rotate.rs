@@ -3,17 +3,19 @@
 //! The file always has its own name; what it held before is in `name-<time>.ext` beside it. Old files beyond the
 //! configured number or age are removed after each rotation. A rotation that fails is tried again at the next write and
 //! costs no line: the file simply grows on.
+//!
+//! This is how lumberjack does it, the log writer that etcd uses, and what operators' tools look for (`rusd-*.log`). No
+//! crate does the same: file-rotate puts the time behind the extension (`rusd.log.20261121T071605`) and has none finer
+//! than a second, rolling-file counts (`rusd.log.1`) and renames every old file at each rotation, and the appender of
+//! `tracing` rotates by the clock alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::timestamp::for_file_name;
+use super::timestamp::{FILE_NAME_LEN, for_file_name};
 use crate::config::LogRotation;
-
-/// The length of the time in an old file's name.
-const STAMP_LEN: usize = "2026-11-21T07-16-05.506".len();
 
 /// A log file with its rotation.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl RotatingFile {
                 .strip_prefix(prefix.as_str())
                 .and_then(|rest| rest.strip_suffix(extension.as_str()));
             let is_stamp = |stamp: &&str| {
-                stamp.len() == STAMP_LEN
+                stamp.len() == FILE_NAME_LEN
                     && stamp
                         .bytes()
                         .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'T' | b'.'))

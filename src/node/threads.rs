@@ -1,6 +1,6 @@
 //! The threads that actors run on.
 
-use actix::{Arbiter, ArbiterHandle, System};
+use actix_rt::{Arbiter, ArbiterHandle, System};
 use std::io;
 use std::thread::JoinHandle;
 
