@@ -170,6 +170,7 @@ impl Core {
             membership.settle(entry.index, state.transpose()?);
         }
         membership.note(&ahead);
+        node.mut_store().serve();
         let shown = shown(&node);
         status.set_committed(Index(vote.commit));
         status.set_applied(Index(applied));

@@ -22,6 +22,7 @@
 //! next append, and whole segments are then removed by a thread of their own.
 
 pub mod error;
+mod files;
 pub mod segment;
 pub mod state;
 pub mod tail;
@@ -34,7 +35,7 @@ pub use writer::{Append, LogWriter};
 
 use crate::limits;
 use raft::eraftpb::{Entry, EntryType};
-use raft_engine::{Config, Engine, MessageExt, ReadableSize, RecoveryMode};
+use raft_engine::{Config, MessageExt, ReadableSize, RecoveryMode};
 use rusd_proto::conf_change;
 use rusd_proto::etcdserverpb::Member;
 use std::fs::{self, File, TryLockError};
@@ -47,6 +48,9 @@ const CHECK_BYTES: u64 = 4 << 20;
 
 /// The one region that the log uses.
 pub(crate) const REGION: u64 = 1;
+
+/// raft-engine over files whose failures end the process as ours do.
+pub(crate) type Engine = raft_engine::Engine<files::LogFiles>;
 
 /// Tells raft-engine how to read the index of an entry.
 #[derive(Debug)]
@@ -380,9 +384,11 @@ fn open_engine(config: &LogConfig) -> Result<Engine, LogError> {
         enable_log_recycle: false,
         ..Config::default()
     };
-    Engine::open(engine_config).map_err(|error| match error {
-        raft_engine::Error::Corruption(reason) => LogError::damaged(&config.dir, reason),
-        error => LogError::engine("open", &config.dir, error),
+    Engine::open_with_file_system(engine_config, Arc::new(files::LogFiles)).map_err(|error| {
+        match error {
+            raft_engine::Error::Corruption(reason) => LogError::damaged(&config.dir, reason),
+            error => LogError::engine("open", &config.dir, error),
+        }
     })
 }
 

@@ -15,6 +15,7 @@ use super::state::{Conf, Truncated, Vote};
 use crate::limits;
 use raft::eraftpb::{Entry, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use rusd_messages::fatal;
 use std::collections::VecDeque;
 
 /// Entries that are on disk.
@@ -35,6 +36,8 @@ pub struct LogTail {
     last_index: u64,
     entries: VecDeque<Entry>,
     entry_bytes: usize,
+    /// Whether Raft works on it: then an entry that cannot be read ends the process.
+    serving: bool,
 }
 
 impl std::fmt::Debug for LogTail {
@@ -64,6 +67,7 @@ impl LogTail {
             last_index,
             entries: VecDeque::new(),
             entry_bytes: 0,
+            serving: false,
         }
     }
 
@@ -90,6 +94,11 @@ impl LogTail {
     /// Entries in memory.
     pub fn in_memory(&self) -> usize {
         self.entries.len()
+    }
+
+    /// From here on Raft works on it, and could not go on without an entry that it asks for.
+    pub(crate) fn serve(&mut self) {
+        self.serving = true;
     }
 
     pub(crate) fn set_commit(&mut self, commit: u64) {
@@ -143,6 +152,14 @@ impl LogTail {
         }
     }
 
+    /// What raft-rs gets for an entry that cannot be read: it would panic on it, so that is kept for the start.
+    fn unreadable(&self, error: &LogError) -> raft::Error {
+        if self.serving {
+            fatal("reading the log", error);
+        }
+        StorageError::Other(error.to_string().into()).into()
+    }
+
     /// An entry that is in memory.
     fn in_memory_entry(&self, index: u64) -> Option<&Entry> {
         let first = self.entries.front()?.index;
@@ -185,7 +202,7 @@ impl Storage for LogTail {
             out = self
                 .stable
                 .entries(low, stable_high, max_size)
-                .map_err(|error| damaged(&error))?;
+                .map_err(|error| self.unreadable(&error))?;
             let complete = out
                 .last()
                 .is_some_and(|entry| entry.index + 1 == stable_high);
@@ -226,7 +243,7 @@ impl Storage for LogTail {
         }
         self.stable
             .term(index)
-            .map_err(|error| damaged(&error))?
+            .map_err(|error| self.unreadable(&error))?
             .ok_or_else(|| StorageError::Unavailable.into())
     }
 
@@ -242,12 +259,6 @@ impl Storage for LogTail {
         // Snapshots are built from the engine, not from the log; raft-rs asks again later.
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
-}
-
-/// raft-rs ends the process on such an error; the log line says why.
-fn damaged(error: &LogError) -> raft::Error {
-    tracing::error!(%error, "the log cannot be read");
-    StorageError::Other(error.to_string().into()).into()
 }
 
 #[cfg(test)]

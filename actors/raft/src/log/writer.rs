@@ -1,10 +1,10 @@
 //! Writing: one append batch is one record, and one sync.
 
 use super::state::{self, Conf, Identity, Truncated, Vote};
-use super::{LogConfig, LogError, REGION, RaftEntry};
+use super::{Engine, LogConfig, LogError, REGION, RaftEntry};
 use crate::metrics;
 use raft::eraftpb::Entry;
-use raft_engine::{Command, Engine, LogBatch};
+use raft_engine::{Command, LogBatch};
 use rusd_messages::{Port, fatal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,8 +92,7 @@ impl LogWriter {
         }
     }
 
-    /// Writes a batch, and syncs it if it must be. raft-engine ends the process itself when the sync fails:
-    /// what is on disk is unknown then, and only a restart finds out.
+    /// Writes a batch, and syncs it if it must be. A sync that fails ends the process on the spot.
     pub fn write(&mut self, append: &Append) -> Result<(), LogError> {
         self.write_with_identity(append, None)
     }
