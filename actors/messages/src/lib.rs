@@ -2,67 +2,40 @@
 //!
 //! An actor never awaits another: it *tells*, through a [`Port`], and a message that wants an
 //! answer carries a [`Reply`]. Dropping a `Reply` unanswered gives its caller an error, never a hang.
-//! One file per receiver, named after it; `port`, `reply` and `receive` are the transport, `proposer` the way to propose;
-//! `status` has the few
-//! numbers that are published instead of asked for, `live_leases` what is renewed in place, and `fatal` is how any of
-//! them ends the process.
+//!
+//! ```text
+//!   transport/   port, reply, receive, probe: how a message travels
+//!   cells/       what is published instead of asked for, and who writes it
+//!   raft, mvcc, reader, watch, lease, compactor, members: the letters to each of them; common: to several
+//!   proposer     how an actor proposes          renewer   how a lease is renewed
+//!   clock, metrics, fatal: the time, the counters, and the end of a process, each in one place
+//! ```
 
-pub mod clock;
+pub mod cells;
+mod clock;
+mod common;
 pub mod compactor;
-pub mod fatal;
+mod fatal;
 pub mod lease;
-pub mod live_leases;
 pub mod members;
 pub mod metrics;
 pub mod mvcc;
-pub mod port;
-pub mod proposer;
+mod proposer;
 pub mod raft;
 pub mod reader;
-mod receive;
-pub mod renewer;
-pub mod reply;
-pub mod status;
+mod renewer;
+mod transport;
 pub mod watch;
 
+pub use cells::live_leases::{self, LiveLeases};
+pub use cells::published::Published;
+pub use cells::raft_status::RaftStatus;
 pub use clock::Clock;
+pub use common::{Heartbeat, Role, RoleChanged, Stop, Tick};
 pub use fatal::{Fatal, fatal};
-pub use live_leases::LiveLeases;
-pub use port::{Delivery, Port, Probe, Refused};
 pub use proposer::Proposer;
 pub use renewer::{Renewer, Renewing};
-pub use reply::{Dropped, Pending, Reply};
 pub use rusd_proto::ids::{ClusterId, Index, LeaseId, MemberId, RequestId, Term};
-pub use status::{Published, RaftStatus, Role};
-
-/// Time passes: sent to the actors that need it from a timer outside. Coalesced: at most one is queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tick {
-    /// Milliseconds of the member's [`Clock`].
-    pub now_ms: u64,
-}
-
-/// Are you there? Sent once a second to the threads that nothing works without; one that hangs does not answer.
-#[derive(Debug)]
-pub struct Heartbeat {
-    /// Answered at once.
-    pub reply: Reply<()>,
-}
-
-/// The Raft role or term of this member changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoleChanged {
-    /// Whether this member leads, and has applied an entry of its term.
-    pub role: Role,
-    /// The term the role belongs to.
-    pub term: Term,
-    /// Who leads, if known.
-    pub leader: Option<MemberId>,
-}
-
-/// Finish what is in hand, refuse what comes after, and answer when done.
-#[derive(Debug)]
-pub struct Stop {
-    /// Answered when the actor has let go of its files and timers.
-    pub reply: Reply<()>,
-}
+pub use transport::port::{Delivery, Port, Refused};
+pub use transport::probe::Probe;
+pub use transport::reply::{Dropped, Pending, Reply};

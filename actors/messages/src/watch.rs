@@ -1,12 +1,23 @@
 //! What the watch hub receives, and what it says to the streams.
+//!
+//! # Beside its messages
+//!
+//! Three things go another way than a message to the hub:
+//!
+//! * [`WatchDemand`], numbers that hub and state machine read in place. The hub writes how many streams there are and how
+//!   many watchers want previous records, so that the state machine does not wake a hub without streams, nor look up what
+//!   nobody wants. The state machine writes which revision is published, so that a hub that was not told of it knows of
+//!   it when a stream opens.
+//! * [`Seen`], which a handler writes into each create request and the hub reads: the hub may be some messages behind the
+//!   read view, and a new watch must start after what its client has read.
+//! * [`WakeThrough`], which the gRPC side sends once: streams that get events together are woken on their own runtime by
+//!   one message ([`WakeStreams`]) instead of one by one from the hub's thread.
 
-pub mod demand;
-pub mod response;
-pub mod sink;
+mod response;
 
-pub use demand::WatchDemand;
+pub use crate::cells::sink::{Credits, Sink, SinkLimits, SinkReader, sink};
+pub use crate::cells::watch_demand::WatchDemand;
 pub use response::{Content, Events, Response, WatchRefusal};
-pub use sink::{Credits, Sink, SinkLimits, SinkReader, sink};
 
 use bytes::Bytes;
 use rusd_proto::etcdserverpb as pb;
@@ -33,7 +44,7 @@ pub struct Event {
 
 /// All events of one revision, in the order of their sub-revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revision {
+pub struct RevisionEvents {
     /// The revision.
     pub revision: i64,
     /// Whether previous records were looked up for all of its events. If not, nothing follows from an
@@ -47,7 +58,7 @@ pub struct Revision {
 #[derive(Clone, Debug)]
 pub struct Committed {
     /// In ascending order, without gaps.
-    pub revisions: Vec<Revision>,
+    pub revisions: Vec<RevisionEvents>,
 }
 
 /// The hub was too far behind to be told every revision: everything through this one is to be read from history.
@@ -77,7 +88,7 @@ pub struct HistoryPage {
 #[derive(Debug)]
 pub struct HistoryRevisions {
     /// In ascending order.
-    pub revisions: Vec<Revision>,
+    pub revisions: Vec<RevisionEvents>,
     /// Where the next page starts; beyond the requested end when the page was the last.
     pub next_revision: i64,
 }
@@ -101,8 +112,7 @@ pub struct OpenStream {
     pub sink: Sink,
 }
 
-/// What the newest read view said when a request was taken. The hub may be a few messages behind it, and
-/// a client must not see the past of what it already knows.
+/// What the newest read view said when a request was taken: its client may know that much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The current revision.
@@ -154,8 +164,8 @@ pub struct WakeStreams {
     pub wakers: Vec<Waker>,
 }
 
-/// Where the streams run: what the hub has for several of them at once it has woken there, since waking
-/// them one by one from its own thread costs more and scatters them.
+/// Where the streams run. Told once; until then the hub wakes every stream from its own thread, which costs more, and
+/// their frames are then written one by one.
 #[derive(Debug)]
 pub struct WakeThrough {
     /// Wakes them on their own runtime.

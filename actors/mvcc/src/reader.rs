@@ -6,7 +6,7 @@
 use crate::events::{event, previous};
 use crate::priority;
 use rusd_messages::reader::{HashKv, History, LargeRange, Read};
-use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, Revision};
+use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, RevisionEvents};
 use rusd_messages::{Delivery, Port, fatal};
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
@@ -111,7 +111,7 @@ fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevi
                 ))
             })
             .collect();
-        revisions.push(Revision {
+        revisions.push(RevisionEvents {
             revision,
             with_previous: request.with_previous,
             events: events?.into(),

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rusd_messages::watch::{
-    Event, Revision, Seen, SinkLimits, SinkReader, StreamId, StreamRequest, sink,
+    Event, RevisionEvents, Seen, SinkLimits, SinkReader, StreamId, StreamRequest, sink,
 };
 use rusd_proto::etcdserverpb::WatchCreateRequest;
 use rusd_watch::{Hub, HubConfig};
@@ -78,12 +78,12 @@ impl World {
         }
     }
 
-    fn burst(&mut self, revisions: usize, ranges: usize) -> Vec<Revision> {
+    fn burst(&mut self, revisions: usize, ranges: usize) -> Vec<RevisionEvents> {
         let encoded = Bytes::from(vec![b'v'; 300]);
         let revisions = (0..revisions).map(|n| {
             self.revision += 1;
             let key = key((self.revision as usize + n) % ranges.max(1));
-            Revision {
+            RevisionEvents {
                 revision: self.revision,
                 with_previous: false,
                 events: [Event {

@@ -11,11 +11,11 @@ use crate::hub::{HistoryRequest, Hub, Page};
 use crate::limits::ROUNDS_PER_TURN;
 use crate::matching::Matching;
 use crate::watcher::State;
-use rusd_messages::watch::{Content, Response, Revision};
+use rusd_messages::watch::{Content, Response, RevisionEvents};
 
 /// Whole revisions of the past, as much as one response may hold.
 struct Part<'r> {
-    revisions: &'r [Revision],
+    revisions: &'r [RevisionEvents],
     /// The first revision.
     from: i64,
     /// The one after the last.

@@ -11,7 +11,7 @@ use crate::slab::Slab;
 use crate::stream::Stream;
 use crate::watcher::{State, Watcher};
 use rusd_messages::watch::{
-    Content, HistoryError, HistoryRevisions, Response, Revision, Sink, StreamId,
+    Content, HistoryError, HistoryRevisions, Response, RevisionEvents, Sink, StreamId,
 };
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
@@ -74,7 +74,7 @@ pub(crate) struct Page {
     pub(crate) from: i64,
     pub(crate) next: i64,
     pub(crate) with_previous: bool,
-    pub(crate) revisions: Vec<Revision>,
+    pub(crate) revisions: Vec<RevisionEvents>,
 }
 
 /// How much there is of what.
@@ -108,7 +108,7 @@ pub struct Hub {
     pub(crate) groups: Groups,
     pub(crate) ring: Ring,
     /// Told by the state machine and not passed on yet: what comes in one burst is sent together.
-    pending: Vec<Revision>,
+    pending: Vec<RevisionEvents>,
     pending_bytes: usize,
     /// Streams that may have room and have watchers to feed, in turn.
     pub(crate) ready: VecDeque<u32>,
@@ -255,7 +255,7 @@ impl Hub {
 
     /// Takes in new revisions. They are passed on at the next message that is about something else, at
     /// [`pass_on`](Self::pass_on), or when a batch is full.
-    pub fn committed(&mut self, revisions: Vec<Revision>) {
+    pub fn committed(&mut self, revisions: Vec<RevisionEvents>) {
         for revision in revisions {
             let newest = self
                 .pending
@@ -299,7 +299,7 @@ impl Hub {
         }
     }
 
-    fn send_together(&mut self, revisions: Vec<Revision>) {
+    fn send_together(&mut self, revisions: Vec<RevisionEvents>) {
         let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else {
             return;
         };
@@ -314,7 +314,7 @@ impl Hub {
         }
     }
 
-    fn send_live(&mut self, revisions: &[Revision]) -> Vec<u32> {
+    fn send_live(&mut self, revisions: &[RevisionEvents]) -> Vec<u32> {
         let mut fallen = Vec::new();
         let mut matching = Matching::new(revisions, &mut self.groups, |group| {
             !group.synced.is_empty()
@@ -409,7 +409,7 @@ impl Hub {
             let (stream, watch_id) = (watcher.stream, watcher.watch_id);
             self.streams[stream].watchers.remove(&watch_id);
             self.forget(key);
-            self.say_compacted(stream, watch_id, revision);
+            self.respond_compacted(stream, watch_id, revision);
         }
     }
 
@@ -503,15 +503,20 @@ impl Hub {
     }
 
     /// A response that is not events.
-    pub(crate) fn say(&mut self, stream: u32, watch_id: i64, revision: i64, content: Content) {
-        self.streams[stream].say(watch_id, revision, content);
+    pub(crate) fn respond(&mut self, stream: u32, watch_id: i64, revision: i64, content: Content) {
+        self.streams[stream].respond(watch_id, revision, content);
         self.mark_dirty(stream);
     }
 
     /// The message that ends a watch because of compaction: no reason, and no revision in its header (W-07).
-    pub(crate) fn say_compacted(&mut self, stream: u32, watch_id: i64, compacted_revision: i64) {
+    pub(crate) fn respond_compacted(
+        &mut self,
+        stream: u32,
+        watch_id: i64,
+        compacted_revision: i64,
+    ) {
         let content = Content::Compacted { compacted_revision };
         self.streams[stream].lost.insert(watch_id);
-        self.say(stream, watch_id, 0, content);
+        self.respond(stream, watch_id, 0, content);
     }
 }

@@ -7,7 +7,7 @@
 use crate::groups::{Group, Groups};
 use crate::watcher::Wants;
 use bytes::Bytes;
-use rusd_messages::watch::{Events, Revision};
+use rusd_messages::watch::{Events, RevisionEvents};
 use std::sync::Arc;
 
 /// The events of a group: positions of revisions, and of events in them.
@@ -49,14 +49,14 @@ impl Batch {
 /// A batch of revisions, matched.
 #[derive(Debug)]
 pub struct Matching<'r> {
-    revisions: &'r [Revision],
+    revisions: &'r [RevisionEvents],
     entries: Vec<Entry>,
 }
 
 impl<'r> Matching<'r> {
     /// Matches `revisions` against the groups that are `relevant`.
     pub fn new(
-        revisions: &'r [Revision],
+        revisions: &'r [RevisionEvents],
         groups: &mut Groups,
         relevant: impl Fn(&Group) -> bool,
     ) -> Self {
@@ -120,7 +120,7 @@ impl<'r> Matching<'r> {
     }
 }
 
-fn build(revisions: &[Revision], hits: &[(u32, u32)], wants: Wants) -> Batch {
+fn build(revisions: &[RevisionEvents], hits: &[(u32, u32)], wants: Wants) -> Batch {
     let mut events = Vec::with_capacity(hits.len());
     let mut numbers = Vec::with_capacity(hits.len());
     let mut bytes = 0;

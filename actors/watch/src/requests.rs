@@ -27,12 +27,14 @@ impl Hub {
         let revision = self.revision.max(seen.revision);
         let (watch_id, range) = match self.check(stream, request) {
             Ok(accepted) => accepted,
-            Err(refusal) => return self.say(stream, NO_WATCH, revision, Content::Refused(refusal)),
+            Err(refusal) => {
+                return self.respond(stream, NO_WATCH, revision, Content::Refused(refusal));
+            }
         };
-        self.say(stream, watch_id, revision, Content::Created);
+        self.respond(stream, watch_id, revision, Content::Created);
         let compacted = self.compacted.max(seen.compacted_revision);
         if request.start_revision > 0 && request.start_revision < compacted {
-            return self.say_compacted(stream, watch_id, compacted);
+            return self.respond_compacted(stream, watch_id, compacted);
         }
         let group = self.groups.join(range);
         let mut watcher = Watcher::new(request, watch_id, stream, group);
@@ -68,7 +70,7 @@ impl Hub {
             None if watching.lost.remove(&watch_id) => {}
             None => return watching.sink.answer_nothing(),
         }
-        self.say(stream, watch_id, self.revision, Content::Canceled);
+        self.respond(stream, watch_id, self.revision, Content::Canceled);
     }
 
     /// Answered only if everything through the hub's revision is on its way on this stream (W-16).
@@ -82,7 +84,7 @@ impl Hub {
                 .values()
                 .all(|key| self.watchers[*key].start_revision <= self.revision);
         if complete {
-            self.say(stream, NO_WATCH, self.revision, Content::ProgressOfAll);
+            self.respond(stream, NO_WATCH, self.revision, Content::ProgressOfAll);
         } else {
             self.streams[stream].sink.answer_nothing();
         }

@@ -1,6 +1,6 @@
 //! The most recent revisions, so that a watcher that fell behind for a moment catches up without the store.
 
-use rusd_messages::watch::{Event, Revision};
+use rusd_messages::watch::{Event, RevisionEvents};
 use std::collections::VecDeque;
 
 /// What a shared event costs beside its key and its encoding: the struct and the reference counts of its buffers.
@@ -16,14 +16,14 @@ pub fn event_bytes(event: &Event) -> usize {
 }
 
 /// The bytes a revision holds on to.
-pub fn revision_bytes(revision: &Revision) -> usize {
+pub fn revision_bytes(revision: &RevisionEvents) -> usize {
     revision.events.iter().map(event_bytes).sum()
 }
 
 /// Contiguous revisions up to the newest, bounded in bytes and in number.
 #[derive(Debug)]
 pub struct Ring {
-    revisions: VecDeque<Revision>,
+    revisions: VecDeque<RevisionEvents>,
     bytes: usize,
     max_bytes: usize,
     max_revisions: usize,
@@ -44,7 +44,7 @@ impl Ring {
     }
 
     /// Adds the revision after the newest one.
-    pub fn push(&mut self, revision: Revision) {
+    pub fn push(&mut self, revision: RevisionEvents) {
         if !revision.with_previous {
             self.previous_from = revision.revision + 1;
         }
@@ -70,7 +70,7 @@ impl Ring {
     }
 
     /// Revisions from `from` on, until `max_revisions` or the one that passes `max_bytes`.
-    pub fn page(&self, from: i64, max_bytes: usize, max_revisions: usize) -> Vec<Revision> {
+    pub fn page(&self, from: i64, max_bytes: usize, max_revisions: usize) -> Vec<RevisionEvents> {
         let Some(oldest) = self.revisions.front() else {
             return Vec::new();
         };
@@ -97,8 +97,8 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn revision(revision: i64, with_previous: bool) -> Revision {
-        Revision {
+    fn revision(revision: i64, with_previous: bool) -> RevisionEvents {
+        RevisionEvents {
             revision,
             with_previous,
             events: [Event {
@@ -140,7 +140,8 @@ mod tests {
     fn a_page_starts_where_asked_and_ends_at_either_bound() {
         let mut ring = Ring::new(usize::MAX, 100);
         (5..=20).for_each(|n| ring.push(revision(n, true)));
-        let numbers = |page: Vec<Revision>| page.iter().map(|r| r.revision).collect::<Vec<_>>();
+        let numbers =
+            |page: Vec<RevisionEvents>| page.iter().map(|r| r.revision).collect::<Vec<_>>();
         assert_eq!(numbers(ring.page(18, usize::MAX, 100)), [18, 19, 20]);
         assert_eq!(numbers(ring.page(7, usize::MAX, 2)), [7, 8]);
         let one = revision_bytes(&revision(5, true));

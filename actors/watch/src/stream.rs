@@ -29,7 +29,7 @@ pub struct Stream {
     pub ready: bool,
     /// The page at hand has not been offered to its old watchers.
     pub page_is_news: bool,
-    /// It is in the hub's list of streams with something on the tray.
+    /// It is in the hub's list of streams with something staged.
     pub dirty: bool,
     /// How many of its watches are told their progress.
     pub progress_watchers: usize,
@@ -93,8 +93,8 @@ impl Stream {
     }
 
     /// A response that is not events, taken whether or not there is room.
-    pub fn say(&mut self, watch_id: i64, revision: i64, content: Content) {
-        self.sink.insist(Response {
+    pub fn respond(&mut self, watch_id: i64, revision: i64, content: Content) {
+        self.sink.push_unbounded(Response {
             watch_id,
             revision,
             content,

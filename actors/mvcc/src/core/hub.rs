@@ -4,7 +4,7 @@
 //! happened just before its first stream opened.
 
 use super::Effect;
-use rusd_messages::watch::{Committed, Lagged, Revision, WatchDemand};
+use rusd_messages::watch::{Committed, Lagged, RevisionEvents, WatchDemand};
 use std::sync::Arc;
 
 pub(super) struct Hub {
@@ -38,7 +38,7 @@ impl Hub {
     pub(super) fn tell(
         &mut self,
         newest: i64,
-        revisions: Option<Vec<Revision>>,
+        revisions: Option<Vec<RevisionEvents>>,
         effects: &mut Vec<Effect>,
     ) {
         if !self.published(newest) {

@@ -35,7 +35,7 @@ use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanc
 use rusd_messages::lease::{LeaseChange, LeasesChanged};
 use rusd_messages::mvcc::{CommittedEntry, EntryKind};
 use rusd_messages::raft::{Applied as Credits, ConfApplied};
-use rusd_messages::watch::{Committed, Compacted, Event, Lagged, Revision, WatchDemand};
+use rusd_messages::watch::{Committed, Compacted, Event, Lagged, RevisionEvents, WatchDemand};
 use rusd_messages::{Index, LeaseId, LiveLeases, Published, Reply, fatal};
 use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
@@ -229,7 +229,7 @@ impl Core {
         // Looked at once: a revision's events all have their previous records looked up, or none.
         let with_previous = self.hub.wants_previous();
         let changes = applied.changes.iter();
-        revisions.push(Revision {
+        revisions.push(RevisionEvents {
             revision,
             with_previous,
             events: changes

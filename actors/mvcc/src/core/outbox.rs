@@ -20,7 +20,7 @@ use rusd_messages::Reply;
 use rusd_messages::compactor::CompactionPending;
 use rusd_messages::lease::{LeaseChange, LeasesChanged};
 use rusd_messages::raft::ConfApplied;
-use rusd_messages::watch::{Compacted, Revision};
+use rusd_messages::watch::{Compacted, RevisionEvents};
 use rusd_proto::ApplyResult;
 use rusd_storage::CompactionHash;
 
@@ -32,7 +32,7 @@ pub(super) struct Outbox {
     pub(super) compacted: Option<i64>,
     pub(super) newest_revision: Option<i64>,
     /// The events of each revision, from the oldest on; None if nobody watches.
-    pub(super) revisions: Option<Vec<Revision>>,
+    pub(super) revisions: Option<Vec<RevisionEvents>>,
     pub(super) replies: Vec<(Reply<ApplyResult>, ApplyResult)>,
 }
 

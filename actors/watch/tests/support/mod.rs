@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use rusd_messages::watch::{
-    Event, HistoryError, HistoryRevisions, Response, Revision, SinkLimits, SinkReader, StreamId,
-    sink,
+    Event, HistoryError, HistoryRevisions, Response, RevisionEvents, SinkLimits, SinkReader,
+    StreamId, sink,
 };
 use rusd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use rusd_watch::{HistoryRequest, Hub, HubConfig, wire};
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// A revision as the state machine tells it.
-    pub fn told(&self, revision: i64, with_previous: bool) -> Revision {
+    pub fn told(&self, revision: i64, with_previous: bool) -> RevisionEvents {
         let events = self.changes(revision).iter().map(|change| {
             let text = text(revision, change, false);
             let full =
@@ -78,7 +78,7 @@ impl Store {
                 encoded_with_previous: full,
             }
         });
-        Revision {
+        RevisionEvents {
             revision,
             with_previous,
             events: events.collect(),

@@ -1,22 +1,9 @@
-//! Numbers that are published rather than asked for: handlers read them in place, without a hop.
+//! Raft's numbers. Writer: the Raft thread. Readers: the handlers of requests, health and metrics.
 
-use rusd_proto::etcdserverpb as pb;
-use rusd_proto::ids::{Index, MemberId, Term};
+use crate::{Index, MemberId, Term};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A member's part in Raft.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Follows, or looks for a leader.
-    #[default]
-    Follower,
-    /// Leads.
-    Leader,
-    /// Receives the log without a vote.
-    Learner,
-}
-
-/// What the Raft thread publishes. Written by it alone.
+/// What the Raft thread publishes; each number by itself, so two of them may be of different moments.
 #[derive(Debug, Default)]
 pub struct RaftStatus {
     term: AtomicU64,
@@ -76,33 +63,5 @@ impl RaftStatus {
     /// Grants or withdraws the local-read shortcut.
     pub fn set_reads_are_local(&self, granted: bool) {
         self.reads_are_local.store(granted, Ordering::Release);
-    }
-}
-
-/// The small replicated state that handlers read in place; the state machine publishes a new one
-/// whenever it changes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Published {
-    /// The members, in order of their ids.
-    pub members: Vec<pb::Member>,
-    /// Raised alarms.
-    pub alarms: Vec<pb::AlarmMember>,
-    /// `major.minor.0`, once decided.
-    pub cluster_version: Option<String>,
-}
-
-impl Published {
-    /// Whether an alarm of this kind is raised by any member.
-    pub fn has_alarm(&self, kind: pb::AlarmType) -> bool {
-        self.alarms.iter().any(|a| a.alarm == kind as i32)
-    }
-
-    /// Whether this member has raised an alarm of this kind.
-    pub fn has_alarm_of(&self, member: MemberId, kind: pb::AlarmType) -> bool {
-        let alarm = pb::AlarmMember {
-            member_id: member.0,
-            alarm: kind as i32,
-        };
-        self.alarms.contains(&alarm)
     }
 }

@@ -1,4 +1,5 @@
-//! What the watch hub wants of the state machine, read in place.
+//! What the watch hub wants to be told. Writers: the hub (streams, watchers that want previous records) and the state
+//! machine (the published revision); each reads what the other writes.
 //!
 //! A message to a hub without streams would wake its thread for nothing, after every batch of writes. So the state
 //! machine asks here first; and as the hub then falls behind, it asks here too, when a stream opens:

@@ -138,12 +138,6 @@ impl<M: Send + 'static> Port<M> {
         (Self::over(name, bound, Sink::Queue(sender)), receiver)
     }
 
-    /// A port that records what arrives, for tests.
-    pub fn probe(bound: usize) -> (Self, Probe<M>) {
-        let (port, receiver) = Self::to_thread("probe", bound);
-        (port, Probe(receiver))
-    }
-
     fn over(name: &'static str, bound: usize, sink: Sink<M>) -> Self {
         let limit = Limit {
             bound,
@@ -195,27 +189,6 @@ impl<M: Send + 'static> Port<M> {
                 .send(delivery)
                 .map_err(|flume::SendError(delivery)| Refused::Closed(delivery.open())),
         }
-    }
-}
-
-/// The receiving end of a test's port: what an actor said, in order.
-#[derive(Debug)]
-pub struct Probe<M>(flume::Receiver<Delivery<M>>);
-
-impl<M> Probe<M> {
-    /// The next message, if one has arrived.
-    pub fn next(&self) -> Option<M> {
-        self.0.try_recv().ok().map(Delivery::open)
-    }
-
-    /// Everything that has arrived.
-    pub fn all(&self) -> Vec<M> {
-        std::iter::from_fn(|| self.next()).collect()
-    }
-
-    /// Blocks until a message arrives; None after `timeout` or when every port is gone.
-    pub fn wait(&self, timeout: std::time::Duration) -> Option<M> {
-        self.0.recv_timeout(timeout).ok().map(Delivery::open)
     }
 }
 

@@ -1,18 +1,18 @@
 //! The queue between the hub and a gRPC stream.
 //!
-//! The hub is its only writer and collects what it has for a stream in a tray, so that however many
-//! watches of the stream are served at once, the queue is locked and its reader woken once. Events are
+//! Writer: the watch hub. It stages what it has for a stream, so that however many watches of the stream are
+//! served at once, the queue is locked and its reader woken once. Reader: the stream. Events are
 //! refused beyond a bound in responses and in bytes; the hub then keeps the watch for later, and the reader
 //! tells when there is room again. Answers to requests are always taken: a stream's requests are bounded by
 //! [`Credits`], and a credit comes back only when the answer has left the queue (or there is none).
 //!
 //! ```text
-//!  requests --[credit]--> hub --> tray --flush--> queue --> reader --> client
-//!      ^                                                       |
-//!      +------------------- credit of an answer ---------------+
+//!  requests --[credit]--> hub --> staged --flush--> queue --> reader --> client
+//!      ^                                                         |
+//!      +-------------------- credit of an answer ----------------+
 //! ```
 
-use super::response::{Content, Response};
+use crate::watch::{Content, Response};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,9 +66,9 @@ impl Shared {
 #[derive(Debug)]
 pub struct Sink {
     shared: Arc<Shared>,
-    tray: Vec<Response>,
-    tray_bytes: usize,
-    tray_events: usize,
+    staged: Vec<Response>,
+    staged_bytes: usize,
+    staged_events: usize,
     room_responses: usize,
     room_bytes: usize,
 }
@@ -99,9 +99,9 @@ pub fn sink(limits: SinkLimits) -> (Sink, SinkReader, Credits) {
     });
     let sink = Sink {
         shared: shared.clone(),
-        tray: Vec::new(),
-        tray_bytes: 0,
-        tray_events: 0,
+        staged: Vec::new(),
+        staged_bytes: 0,
+        staged_events: 0,
         room_responses: 0,
         room_bytes: 0,
     };
@@ -138,8 +138,7 @@ fn size(response: &Response) -> (usize, usize) {
 }
 
 impl Sink {
-    /// Puts a response on the tray, or gives it back if there is no room: then the reader says when
-    /// there is.
+    /// Stages a response, or gives it back if there is no room: then the reader says when there is.
     pub fn offer(&mut self, response: Response) -> Result<(), Response> {
         if !self.has_room() {
             return Err(response);
@@ -148,8 +147,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Puts a response on the tray whether or not there is room.
-    pub fn insist(&mut self, response: Response) {
+    /// Stages a response whether or not there is room: for answers, which credits bound.
+    pub fn push_unbounded(&mut self, response: Response) {
         self.put(response);
     }
 
@@ -172,8 +171,8 @@ impl Sink {
 
     fn look_for_room(&mut self) -> bool {
         let limits = self.shared.limits;
-        let responses = self.shared.responses.load(Ordering::SeqCst) + self.tray.len();
-        let bytes = self.shared.bytes.load(Ordering::SeqCst) + self.tray_bytes;
+        let responses = self.shared.responses.load(Ordering::SeqCst) + self.staged.len();
+        let bytes = self.shared.bytes.load(Ordering::SeqCst) + self.staged_bytes;
         self.room_responses = limits.responses.saturating_sub(responses);
         self.room_bytes = limits.bytes.saturating_sub(bytes);
         self.room_responses > 0 && self.room_bytes > 0
@@ -183,46 +182,46 @@ impl Sink {
         let (events, bytes) = size(&response);
         self.room_responses = self.room_responses.saturating_sub(1);
         self.room_bytes = self.room_bytes.saturating_sub(bytes);
-        self.tray_bytes += bytes;
-        self.tray_events += events;
-        self.tray.push(response);
+        self.staged_bytes += bytes;
+        self.staged_events += events;
+        self.staged.push(response);
     }
 
-    /// Whether something waits on the tray.
+    /// Whether something is staged.
     pub fn is_dirty(&self) -> bool {
-        !self.tray.is_empty()
+        !self.staged.is_empty()
     }
 
-    /// Hands the tray to the reader, and returns whom to wake: streams that are woken together have their
+    /// Hands what is staged to the reader, and returns whom to wake: streams that are woken together have their
     /// frames written together.
     #[must_use = "the reader sleeps until it is woken"]
     pub fn flush(&mut self) -> Option<Waker> {
-        if self.tray.is_empty() {
+        if self.staged.is_empty() {
             return None;
         }
         if self.shared.reader_gone.load(Ordering::Acquire) {
-            self.tray.clear();
-            (self.tray_bytes, self.tray_events) = (0, 0);
+            self.staged.clear();
+            (self.staged_bytes, self.staged_events) = (0, 0);
             return None;
         }
         let shared = &self.shared;
         // Counted before the reader can see them, so that it never takes away more than is there.
         shared
             .responses
-            .fetch_add(self.tray.len(), Ordering::SeqCst);
+            .fetch_add(self.staged.len(), Ordering::SeqCst);
         shared
             .bytes
-            .fetch_add(std::mem::take(&mut self.tray_bytes), Ordering::SeqCst);
+            .fetch_add(std::mem::take(&mut self.staged_bytes), Ordering::SeqCst);
         shared
             .events
-            .fetch_add(std::mem::take(&mut self.tray_events), Ordering::Relaxed);
+            .fetch_add(std::mem::take(&mut self.staged_events), Ordering::Relaxed);
         let waker = {
             let mut queue = shared.lock();
-            queue.waiting.extend(self.tray.drain(..));
+            queue.waiting.extend(self.staged.drain(..));
             queue.waker.take()
         };
         // A burst must not leave its vector behind on ten thousand idle streams.
-        self.tray.shrink_to(KEPT);
+        self.staged.shrink_to(KEPT);
         waker
     }
 
@@ -251,7 +250,7 @@ impl Drop for Sink {
 
 impl SinkReader {
     /// The next response; None when the hub has let go of the stream. The flag says that the hub waits
-    /// for a [`super::SinkReady`], the queue being at most half full again.
+    /// for a [`SinkReady`](crate::watch::SinkReady), the queue being at most half full again.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(Response, bool)>> {
         if let Some(next) = self.try_next() {
             return Poll::Ready(Some(next));
@@ -322,8 +321,8 @@ impl Drop for SinkReader {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::response::Events;
     use super::*;
+    use crate::watch::Events;
     use bytes::Bytes;
 
     const LIMITS: SinkLimits = SinkLimits {
@@ -404,7 +403,7 @@ mod tests {
         credits.0.try_acquire().unwrap().forget();
         credits.0.try_acquire().unwrap().forget();
         assert_eq!(credits.left(), 0);
-        sink.insist(created());
+        sink.push_unbounded(created());
         sink.answer_nothing();
         let _nobody = sink.flush();
         assert_eq!(credits.left(), 1);
