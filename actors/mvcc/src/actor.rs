@@ -2,7 +2,7 @@
 
 use crate::compaction_hasher::CompactionHasher;
 use crate::core::{Core, Effect};
-use crate::engine_writer::{EngineReplaced, EngineWriter, Work};
+use crate::engine::{EngineReplaced, EngineWriter, Work};
 use crate::metrics;
 use crate::start::{Links, MvccConfig};
 use actix::{Actor, ActorContext, Context, Handler};
@@ -205,7 +205,7 @@ receive! { Mvcc:
     EnginePersisted => |actor, persisted, _context|
         expect_open(actor.connected().links.engine_persisted.deliver(persisted));
     LeaseKeys => |actor, wanted, _context| wanted.reply.send(actor.connected().core.lease_keys(wanted.lease));
-    Defragment => |actor, wanted, _context| actor.connected().writer.send(Work::Rewrite { reply: wanted.reply });
+    Defragment => |actor, wanted, _context| actor.connected().writer.send(Work::Defragment { reply: wanted.reply });
     Heartbeat => |actor, heartbeat, _context| heartbeat.reply.send(());
     Tick => |actor, tick, _context| actor.drive(|core, effects| core.tick(tick.now_ms, effects));
     Stop => |actor, stop, context| actor.stop(stop.reply, context);

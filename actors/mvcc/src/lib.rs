@@ -11,19 +11,15 @@
 //! then are its callers answered. A compaction is hashed by `compaction_hasher` before anything of it is removed.
 
 mod actor;
-pub mod checkpoint;
 pub mod compaction_hasher;
 pub mod core;
-pub mod engine_writer;
+pub mod engine;
 pub mod events;
 pub mod metrics;
-pub(crate) mod persister;
 mod priority;
 pub mod reader;
-pub mod rewrite;
 mod start;
 
-pub use checkpoint::CheckpointPolicy;
 pub use core::{Core, Effect, Write};
-pub use engine_writer::{EngineSetup, PersistPolicy, Progress};
+pub use engine::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress};
 pub use start::{Links, MvccConfig, Ports, Publications, Started, start};

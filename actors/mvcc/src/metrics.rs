@@ -1,9 +1,7 @@
 //! Gauges, counters and durations of the store, under etcd's names.
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, exponential_buckets,
-    register_histogram_vec, register_int_counter, register_int_gauge,
-};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
+use rusd_messages::metrics::{counter, gauge, histogram, histograms};
 use rusd_proto::etcdserverpb::{
     DeleteRangeResponse, PutResponse, TxnResponse, response_op::Response,
 };
@@ -14,11 +12,9 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident: $type:ident = $register:ident($metric:literal, $help:literal);)*) => {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $make:expr;)*) => {
         $($(#[$doc])*
-        #[allow(clippy::expect_used)] // A constant name, registered once.
-        pub static $name: LazyLock<$type> =
-            LazyLock::new(|| $register!($metric, $help).expect("registered once"));)*
+        pub static $name: LazyLock<$type> = LazyLock::new(|| $make);)*
 
         /// Registers all of them, so that they exist from the first scrape on.
         pub fn init() {
@@ -29,43 +25,60 @@ macro_rules! metrics {
 
 metrics! {
     /// Puts applied.
-    PUTS: IntCounter = register_int_counter("etcd_mvcc_put_total", "Puts applied by this member.");
+    PUTS: IntCounter = counter("etcd_mvcc_put_total", "Puts applied by this member.");
     /// Deletes applied.
-    DELETES: IntCounter = register_int_counter("etcd_mvcc_delete_total", "Deletes applied by this member.");
+    DELETES: IntCounter = counter("etcd_mvcc_delete_total", "Deletes applied by this member.");
     /// Transactions of the store.
-    TXNS: IntCounter = register_int_counter("etcd_mvcc_txn_total", "Requests with more than one operation on keys.");
+    TXNS: IntCounter = counter("etcd_mvcc_txn_total", "Requests with more than one operation on keys.");
     /// Ranges read.
-    RANGES: IntCounter = register_int_counter("etcd_mvcc_range_total", "Ranges read on this member.");
+    RANGES: IntCounter = counter("etcd_mvcc_range_total", "Ranges read on this member.");
     /// Keys and values written.
-    PUT_BYTES: IntGauge =
-        register_int_gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of the keys and values put on this member.");
+    PUT_BYTES: IntGauge = gauge(
+        "etcd_debugging_mvcc_total_put_size_in_bytes",
+        "Bytes of the keys and values put on this member.",
+    );
     /// 1 while the engine is rewritten.
     DEFRAG_INFLIGHT: IntGauge =
-        register_int_gauge("etcd_disk_defrag_inflight", "1 while the storage engine is rewritten.");
+        gauge("etcd_disk_defrag_inflight", "1 while the storage engine is rewritten.");
     /// Logical size.
-    DB_SIZE: IntGauge = register_int_gauge("etcd_mvcc_db_total_size_in_bytes", "Logical size of the database.");
+    DB_SIZE: IntGauge = gauge("etcd_mvcc_db_total_size_in_bytes", "Logical size of the database.");
     /// Logical size again: what is freed is free at once.
-    DB_SIZE_IN_USE: IntGauge =
-        register_int_gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Logical size of the database in use.");
+    DB_SIZE_IN_USE: IntGauge = gauge(
+        "etcd_mvcc_db_total_size_in_use_in_bytes",
+        "Logical size of the database in use.",
+    );
     /// Live keys.
-    KEYS: IntGauge = register_int_gauge("etcd_debugging_mvcc_keys_total", "Live keys.");
+    KEYS: IntGauge = gauge("etcd_debugging_mvcc_keys_total", "Live keys.");
     /// Current revision.
-    REVISION: IntGauge = register_int_gauge("etcd_debugging_mvcc_current_revision", "The current revision.");
+    REVISION: IntGauge = gauge("etcd_debugging_mvcc_current_revision", "The current revision.");
     /// Compacted revision.
-    COMPACTED: IntGauge = register_int_gauge("etcd_debugging_mvcc_compact_revision", "The last compacted revision.");
+    COMPACTED: IntGauge =
+        gauge("etcd_debugging_mvcc_compact_revision", "The last compacted revision.");
     /// Batches that took longer than they should.
-    SLOW_APPLIES: IntCounter = register_int_counter("etcd_server_slow_apply_total", "Applies slower than expected.");
+    SLOW_APPLIES: IntCounter =
+        counter("etcd_server_slow_apply_total", "Applies slower than expected.");
+    /// How long the engine's thread took for a batch: 1 ms to 8 s.
+    COMMIT_SECONDS: Histogram = histogram(
+        "etcd_disk_backend_commit_duration_seconds",
+        "Time to write a batch of applied entries to the storage engine.",
+        (0.001, 2.0, 14),
+    );
+    /// How long a rewrite of the engine took: 100 ms to 7 min.
+    DEFRAG_SECONDS: Histogram = histogram(
+        "etcd_disk_backend_defrag_duration_seconds",
+        "Time to rewrite the storage engine, serving meanwhile.",
+        (0.1, 2.0, 13),
+    );
 }
 
-#[allow(clippy::expect_used)] // A constant name and constant buckets.
+/// How long an entry took to apply: 100 us to 52 s. Made when first used, so that no series exists before it has counted.
 static APPLY_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
-    let buckets = exponential_buckets(0.0001, 2.0, 20).expect("valid buckets");
-    let options = HistogramOpts::new(
+    histograms(
         "etcd_server_apply_duration_seconds",
         "Time to apply a request to the state machine.",
+        &["version", "op", "success"],
+        (0.0001, 2.0, 20),
     )
-    .buckets(buckets);
-    register_histogram_vec!(options, &["version", "op", "success"]).expect("registered once")
 });
 
 /// The series of every kind, failed and successful: looked up by label when first needed, by place from then on.

@@ -3,7 +3,7 @@
 use crate::actor::{Connect, Mvcc};
 use crate::compaction_hasher::CompactionHasher;
 use crate::core::{Core, published};
-use crate::engine_writer::{EngineReplaced, EngineSetup, EngineWriter};
+use crate::engine::{EngineReplaced, EngineSetup, EngineWriter};
 use crate::metrics;
 use actix::{Actor, Addr, ArbiterHandle};
 use arc_swap::ArcSwap;

@@ -4,7 +4,7 @@
 use rusd_messages::mvcc::EngineWrote;
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Port, Probe, Reply};
-use rusd_mvcc::engine_writer::{EngineReplaced, EngineWriter, Work};
+use rusd_mvcc::engine::{EngineReplaced, EngineWriter, Work};
 use rusd_mvcc::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress, Write};
 use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Replacement, Tree, WriteBatch};
 use rusd_storage::{Applied, SealedBatch, Sizes};
@@ -239,7 +239,7 @@ fn m_03_batches_are_written_between_the_pages_of_a_defragmentation() {
         world.write(1 << 20, 0);
     }
     let (reply, done) = Reply::channel();
-    world.writer.send(Work::Rewrite { reply });
+    world.writer.send(Work::Defragment { reply });
     // At first batches come before any page, for 50 ms at most. What counts is those that find their way between the
     // pages after that; if none did, two or three would still be taken at the very end.
     let started = Instant::now();
@@ -267,7 +267,7 @@ fn a_defragmentation_waits_for_the_checkpoint_under_way() {
     }
     for _ in 0..3 {
         let (reply, done) = Reply::channel();
-        world.writer.send(Work::Rewrite { reply });
+        world.writer.send(Work::Defragment { reply });
         world.write(10, 0);
         assert_eq!(done.wait().unwrap(), Ok(()));
         let EngineReplaced { engine, retired } = world.replaced.wait(PATIENCE).unwrap();

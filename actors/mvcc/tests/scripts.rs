@@ -49,8 +49,8 @@ scripts! {
     batches_for_the_engine
     compaction_is_told_then_removed_step_by_step
     credits_wait_for_an_engine_that_is_far_behind
-    m_06_stop_hands_over_what_is_left
-    p_05_restart_passes_over_what_was_applied
+    restart_passes_over_what_was_applied
+    stop_hands_over_what_is_left
     the_compactor_learns_the_revision_at_a_tick
     w_18_a_hub_that_is_behind_reads_history
 }

@@ -1,4 +1,4 @@
-//! An online copy of the engine into a fresh directory: for defragmentation, and for a checkpoint.
+//! An online copy of the engine into a fresh one: for defragmentation, and for a checkpoint.
 //!
 //! The engine writer copies the live engine in key order, a page at a time, and writes the batches that come
 //! meanwhile between two pages. Every batch goes to the live engine as always; of its operations, those on keys
@@ -13,7 +13,7 @@
 //! The cost while it runs: one page in memory, and on disk the new engine beside the old one.
 
 use bytes::Bytes;
-use rusd_storage::engine::{Direction, Engine, EngineError, Op, Rewrite, WriteBatch};
+use rusd_storage::engine::{Direction, Engine, EngineError, Op, WriteBatch};
 use rusd_storage::{StorageError, check_entry};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub enum Damage {
 /// A copy under way.
 pub struct Copy {
     live: Arc<dyn Engine>,
-    target: Rewrite,
+    target: Arc<dyn Engine>,
     damage: Damage,
     /// Everything below is in the new engine.
     cursor: Vec<u8>,
@@ -61,7 +61,7 @@ pub struct Copy {
 
 impl Copy {
     /// Begins to copy the live engine into an empty one beside it.
-    pub fn begin(live: Arc<dyn Engine>, target: Rewrite, damage: Damage) -> Self {
+    pub fn begin(live: Arc<dyn Engine>, target: Arc<dyn Engine>, damage: Damage) -> Self {
         Self {
             live,
             target,
@@ -73,7 +73,6 @@ impl Copy {
 
     /// Copies a page; true when there is nothing left to copy, and what is copied is durable.
     pub fn step(&mut self) -> Result<bool, CopyError> {
-        self.target.check_room().map_err(CopyError::Copy)?;
         let mut page = Vec::new();
         let mut bytes = 0;
         let mut checked = Ok(());
@@ -100,7 +99,7 @@ impl Copy {
             self.cursor = last.to_vec();
             self.cursor.push(0);
         }
-        let engine = self.target.engine();
+        let engine = &*self.target;
         engine
             .bulk_load(&mut page.into_iter())
             .map_err(CopyError::Copy)?;
@@ -112,7 +111,6 @@ impl Copy {
             self.cursor = END.to_vec();
             // Here and not in the switch: up to here it is possible to give up.
             engine.persist().map_err(CopyError::Copy)?;
-            self.target.check_room().map_err(CopyError::Copy)?;
         }
         Ok(finished)
     }
@@ -132,13 +130,8 @@ impl Copy {
         if passed.is_empty() {
             return Ok(());
         }
-        let written = self.target.engine().write(&passed);
+        let written = self.target.write(&passed);
         written.map_err(CopyError::Copy)
-    }
-
-    /// The new engine. The two hold the same once a step has finished.
-    pub fn into_target(self) -> Rewrite {
-        self.target
     }
 }
 
@@ -173,11 +166,8 @@ mod tests {
             batch.put(key(n), value.clone());
         }
         live.write(&batch).unwrap();
-        let mut copy = Copy::begin(
-            live.clone(),
-            engines.begin_rewrite().unwrap(),
-            Damage::Copied,
-        );
+        let target = engines.begin_rewrite().unwrap();
+        let mut copy = Copy::begin(live.clone(), target.engine().clone(), Damage::Copied);
         let mut steps = 0;
         loop {
             let finished = copy.step().unwrap();
@@ -195,8 +185,8 @@ mod tests {
         }
         assert!(steps > 3, "the copy took {steps} steps only");
         let expected = content(&*live);
-        drop(live);
-        let retired = engines.switch(copy.into_target()).unwrap();
+        drop((live, copy));
+        let retired = engines.switch(target).unwrap();
         assert_eq!(content(&*engines.engine()), expected);
         retired.destroy().unwrap();
         drop(engines);
@@ -214,14 +204,14 @@ mod tests {
         engines.engine().write(&batch).unwrap();
         for (damage, refused) in [(Damage::Copied, false), (Damage::Refused, true)] {
             let target = engines.begin_checkpoint().unwrap();
-            let mut copy = Copy::begin(engines.engine(), target, damage);
+            let mut copy = Copy::begin(engines.engine(), target.engine().clone(), damage);
             let step = copy.step();
             assert_eq!(
                 matches!(step, Err(CopyError::Damaged(_))),
                 refused,
                 "{step:?}"
             );
-            copy.into_target().abandon().unwrap();
+            target.abandon().unwrap();
         }
     }
 
