@@ -147,6 +147,9 @@ impl Core {
         self.end_page();
         self.begin_what_waits();
         if let Some(action) = self.actions.pop_front() {
+            if let Action::Write(write) = &action {
+                self.note_write(write);
+            }
             return action;
         }
         let action = self
@@ -161,17 +164,6 @@ impl Core {
 
     /// Work: a batch to write.
     pub fn write(&mut self, write: Write) {
-        self.progress = write.progress;
-        if let Some(schedule) = &mut self.checkpoints {
-            schedule.applied(write.log_bytes);
-        }
-        self.unpersisted_bytes += write.batch.bytes;
-        let persist_at_ms = if self.unpersisted_bytes >= self.policy.bytes {
-            self.now_ms
-        } else {
-            self.next_persist_ms()
-        };
-        self.persist_by(persist_at_ms);
         self.actions.push_back(Action::Write(write));
     }
 
@@ -238,6 +230,20 @@ impl Core {
     pub fn persist_refused(&mut self) {
         self.unpersisted_bytes += self.persisting_bytes;
         self.persist_by(self.next_persist_ms());
+    }
+
+    fn note_write(&mut self, write: &Write) {
+        self.progress = write.progress;
+        if let Some(schedule) = &mut self.checkpoints {
+            schedule.applied(write.log_bytes);
+        }
+        self.unpersisted_bytes += write.batch.bytes;
+        let is_much = self.unpersisted_bytes >= self.policy.bytes;
+        self.persist_by(if is_much {
+            self.now_ms
+        } else {
+            self.next_persist_ms()
+        });
     }
 
     fn end_copy(&mut self, copying: Copying, why: String) {
