@@ -264,6 +264,7 @@ impl World {
     fn drive(&mut self, out: &mut String) {
         let mut effects = Vec::new();
         self.core().drive(&mut effects);
+        self.core().check();
         for effect in effects {
             match effect {
                 Effect::Append(append) => {

@@ -213,6 +213,7 @@ impl World {
     fn drive(&mut self) {
         let mut effects = Vec::new();
         self.core.drive(&mut effects);
+        self.core.check();
         for effect in effects {
             match effect {
                 Effect::Append(append) => assert!(self.in_flight.replace(append).is_none()),

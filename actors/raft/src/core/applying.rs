@@ -12,13 +12,13 @@ use std::collections::VecDeque;
 
 /// A membership change handed to the state machine: nothing more is handed on until it has answered.
 pub(super) struct ConfBarrier {
-    pub(super) index: u64,
+    pub(super) index: Index,
     /// None if it is none for Raft, or if the entry cannot be read, which the state machine will find too.
     pub(super) change: Option<ConfChangeV2>,
 }
 
 struct Batch {
-    through: u64,
+    through: Index,
     entries: usize,
     bytes: usize,
 }
@@ -30,12 +30,12 @@ pub(super) struct Applying {
     batches: VecDeque<Batch>,
     entries_out: usize,
     bytes_out: usize,
-    handed_through: u64,
+    handed_through: Index,
     barrier: Option<ConfBarrier>,
 }
 
 impl Applying {
-    pub(super) fn new(applied: u64) -> Self {
+    pub(super) fn new(applied: Index) -> Self {
         Self {
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -59,22 +59,22 @@ impl Applying {
     }
 
     /// The last entry handed to the state machine.
-    pub(super) fn handed_through(&self) -> u64 {
+    pub(super) fn handed_through(&self) -> Index {
         self.handed_through
     }
 
     /// The membership change that the state machine has not answered yet.
-    pub(super) fn barrier(&self) -> Option<u64> {
+    pub(super) fn barrier(&self) -> Option<Index> {
         self.barrier.as_ref().map(|barrier| barrier.index)
     }
 
     /// The state machine has answered the membership change at `index`.
-    pub(super) fn lift_barrier(&mut self, index: u64) -> Option<ConfBarrier> {
+    pub(super) fn lift_barrier(&mut self, index: Index) -> Option<ConfBarrier> {
         self.barrier.take_if(|barrier| barrier.index == index)
     }
 
     /// Everything through `through` has been applied: its credits come back.
-    pub(super) fn applied(&mut self, through: u64) {
+    pub(super) fn applied(&mut self, through: Index) {
         while let Some(batch) = self
             .batches
             .front()
@@ -83,6 +83,30 @@ impl Applying {
             self.entries_out -= batch.entries;
             self.bytes_out -= batch.bytes;
             self.batches.pop_front();
+        }
+    }
+
+    /// See [`Core::check`](super::Core::check).
+    pub(super) fn check(&self) {
+        let mut next = self.handed_through;
+        for entry in &self.queue {
+            next.0 += 1;
+            assert_eq!(entry.index, next.0, "queued entries are contiguous");
+        }
+        let queue_bytes: usize = self.queue.iter().map(size_of).sum();
+        assert_eq!(self.queue_bytes, queue_bytes);
+        let (entries, bytes) = self.batches.iter().fold((0, 0), |(entries, bytes), batch| {
+            (entries + batch.entries, bytes + batch.bytes)
+        });
+        assert_eq!((self.entries_out, self.bytes_out), (entries, bytes));
+        assert!(entries < limits::APPLY_CREDIT_ENTRIES + limits::APPLY_BATCH_ENTRIES_MAX);
+        assert!(
+            self.batches
+                .iter()
+                .is_sorted_by(|a, b| a.through < b.through)
+        );
+        if let Some(newest) = self.batches.back() {
+            assert_eq!(newest.through, self.handed_through);
         }
     }
 
@@ -109,11 +133,11 @@ impl Applying {
             let is_change = conf_change::is_conf_change(&entry);
             if is_change {
                 self.barrier = Some(ConfBarrier {
-                    index: entry.index,
+                    index: Index(entry.index),
                     change: conf_change::decode(&entry).ok().flatten(),
                 });
             }
-            self.handed_through = entry.index;
+            self.handed_through = Index(entry.index);
             entries.push(committed(entry, is_change, proposals));
             if is_change {
                 break;

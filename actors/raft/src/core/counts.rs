@@ -1,7 +1,6 @@
 //! What the core has counted, for the shell to publish.
 
-use super::Core;
-use raft::INVALID_ID;
+use super::{Core, member};
 use rusd_messages::Index;
 
 /// Totals since the start of the core, and where it stands. The core itself publishes nothing of this.
@@ -40,8 +39,8 @@ impl Core {
             failed_proposals: self.proposals.failed(),
             waiting_proposals: self.proposals.waiting() as u64,
             committed: Index(self.node.raft.raft_log.committed),
-            applied: Index(self.applied),
-            has_leader: self.node.raft.leader_id != INVALID_ID,
+            applied: self.applied,
+            has_leader: member(self.node.raft.leader_id).is_some(),
             leads: self.leads(),
         }
     }

@@ -1,12 +1,12 @@
 //! Driving: what the inputs have made possible is done here, as the numbered duties of the host.
 
-use super::{Core, Effect, Shown, shown};
+use super::{Core, Effect, Shown, member, shown};
 use crate::limits;
-use crate::log::Append;
 use crate::log::tail::size_of;
+use crate::log::{Append, ReadyNumber};
+use raft::StateRole;
 use raft::eraftpb::{Message, MessageType};
-use raft::{INVALID_ID, StateRole};
-use rusd_messages::{Index, MemberId, Role, RoleChanged, Term};
+use rusd_messages::{Index, Role, RoleChanged};
 
 impl Core {
     /// Does everything that the inputs since the last call have made possible.
@@ -29,6 +29,9 @@ impl Core {
         }
         self.publish(effects);
         self.finish_stopping(effects);
+        if cfg!(debug_assertions) {
+            self.check_order();
+        }
     }
 
     /// Whether a write is in flight or about to be.
@@ -43,8 +46,8 @@ impl Core {
             && raft.state == StateRole::Follower
             && !self.stopping
             && self.all_entries_are_persisted()
-            && !self.membership.any_unapplied_through(committed)
-            && committed.saturating_sub(self.applied) <= limits::CAMPAIGN_GAP_MAX;
+            && !self.membership.any_unapplied_through(Index(committed))
+            && committed.saturating_sub(self.applied.0) <= limits::CAMPAIGN_GAP_MAX;
         if can && let Err(error) = self.node.campaign() {
             tracing::warn!(%error, "cannot campaign");
         }
@@ -77,7 +80,7 @@ impl Core {
     /// Whether raft-rs would take proposals now. It loses those it does not take, so they are held.
     fn can_submit(&self) -> bool {
         let raft = &self.node.raft;
-        raft.leader_id != INVALID_ID
+        member(raft.leader_id).is_some()
             && raft.lead_transferee.is_none()
             && raft.prs().get(raft.id).is_some()
             && raft.uncommitted_size() < limits::UNCOMMITTED_BYTES_MAX
@@ -85,8 +88,10 @@ impl Core {
     }
 
     fn submit_read_round(&mut self) {
-        let leader = self.node.raft.leader_id;
-        if !self.reads.any() || leader == INVALID_ID {
+        let Some(leader) = member(self.node.raft.leader_id) else {
+            return;
+        };
+        if !self.reads.any() {
             return;
         }
         // A leader that has committed nothing in its term would drop it.
@@ -118,7 +123,7 @@ impl Core {
     /// The host's duties around one ready.
     fn handle_ready(&mut self, effects: &mut Vec<Effect>) {
         let mut ready = self.node.ready();
-        let number = ready.number();
+        let number = ReadyNumber(ready.number());
         self.newest_ready = number;
         self.note_leadership();
         for read in ready.take_read_states() {
@@ -128,7 +133,7 @@ impl Core {
         // 1. Persist.
         let entries = ready.take_entries();
         if let Some(index) = self.membership.note(&entries) {
-            self.vote.last_conf_change = index;
+            self.vote.last_conf_change = index.0;
         }
         if let Some(hard_state) = ready.hs() {
             self.vote.term = hard_state.term;
@@ -213,19 +218,19 @@ impl Core {
         if now == self.shown {
             return;
         }
-        if now.leader != self.shown.leader && now.leader != INVALID_ID {
+        if let Some(leader) = now.leader
+            && now.leader != self.shown.leader
+        {
             self.leader_changes += 1;
             self.leader_elected_ms = Some(self.now_ms);
-            self.reads.leader_changed(now.leader);
-            if let Some(transfer) = self
-                .transfer
-                .take_if(|transfer| transfer.target.0 == now.leader)
-            {
+            self.reads.leader_changed(leader);
+            if let Some(transfer) = self.transfer.take_if(|transfer| transfer.target == leader) {
                 transfer.reply.send(Ok(()));
             }
         }
         if now.role != self.shown.role || now.leader != self.shown.leader {
-            tracing::info!(term = now.term, role = ?now.role, leader = format!("{:x}", now.leader), "raft state");
+            let leader = now.leader.unwrap_or_default();
+            tracing::info!(term = now.term.0, role = ?now.role, %leader, "raft state");
         }
         self.shown = now;
     }
@@ -237,13 +242,12 @@ impl Core {
         let Shown { term, leader, .. } = self.shown;
         let committed = self.node.raft.raft_log.committed;
         self.status.set_committed(Index(committed));
-        self.status.set_applied(Index(self.applied));
+        self.status.set_applied(self.applied);
 
         if self.leads() && self.led_term != Some(term) && self.node.raft.apply_to_current_term() {
             self.led_term = Some(term);
         }
         let leads = self.leads() && self.led_term == Some(term);
-        let leader = (leader != INVALID_ID).then_some(MemberId(leader));
         let role = match (leads, self.membership.is_learner()) {
             (true, _) => Role::Leader,
             (false, true) => Role::Learner,
@@ -253,14 +257,10 @@ impl Core {
         if !local {
             self.status.set_reads_are_local(false);
         }
-        let changed = RoleChanged {
-            role,
-            term: Term(term),
-            leader,
-        };
+        let changed = RoleChanged { role, term, leader };
         if self.told != Some(changed) {
             self.told = Some(changed);
-            self.status.set_leadership(Term(term), leader);
+            self.status.set_leadership(term, leader);
             effects.push(Effect::RoleChanged(changed));
         }
         if local {

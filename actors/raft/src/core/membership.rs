@@ -4,7 +4,7 @@ use crate::conf_change;
 use crate::log::{Conf, LogTail};
 use raft::eraftpb::{ConfState, Entry};
 use raft::{GetEntriesContext, Storage};
-use rusd_messages::MemberId;
+use rusd_messages::{Index, MemberId};
 use std::collections::VecDeque;
 
 /// Bytes of log read at a time while looking for membership changes at start.
@@ -13,7 +13,7 @@ const SCAN_BYTES: u64 = 4 << 20;
 /// A membership change in the log that is not part of the configuration yet.
 #[derive(Clone, Copy, Debug)]
 struct Unapplied {
-    index: u64,
+    index: Index,
     gives_others_a_vote: bool,
 }
 
@@ -39,12 +39,12 @@ impl Membership {
 
     /// Looks at entries that enter the log; they replace what there is from the first one's index on.
     /// Returns the newest membership change among them.
-    pub(super) fn note(&mut self, entries: &[Entry]) -> Option<u64> {
+    pub(super) fn note(&mut self, entries: &[Entry]) -> Option<Index> {
         if let Some(first) = entries.first() {
             while self
                 .unapplied
                 .back()
-                .is_some_and(|change| change.index >= first.index)
+                .is_some_and(|change| change.index.0 >= first.index)
             {
                 self.unapplied.pop_back();
             }
@@ -54,7 +54,7 @@ impl Membership {
             .iter()
             .filter(|entry| conf_change::is_conf_change(entry));
         self.unapplied.extend(changes.map(|entry| Unapplied {
-            index: entry.index,
+            index: Index(entry.index),
             gives_others_a_vote: conf_change::gives_others_a_vote(entry, self.me),
         }));
         self.unapplied
@@ -65,7 +65,7 @@ impl Membership {
     }
 
     /// The change at `index` is settled: this is the configuration now.
-    pub(super) fn settle(&mut self, index: u64, state: Option<ConfState>) {
+    pub(super) fn settle(&mut self, index: Index, state: Option<ConfState>) {
         while self
             .unapplied
             .front()
@@ -73,17 +73,27 @@ impl Membership {
         {
             self.unapplied.pop_front();
         }
-        self.conf.index = index;
+        self.conf.index = index.0;
         if let Some(state) = state {
             self.conf.state = state;
         }
     }
 
     /// Whether a change at or below `committed` waits to be applied.
-    pub(super) fn any_unapplied_through(&self, committed: u64) -> bool {
+    pub(super) fn any_unapplied_through(&self, committed: Index) -> bool {
         self.unapplied
             .front()
             .is_some_and(|change| change.index <= committed)
+    }
+
+    /// See [`Core::check`](super::Core::check).
+    pub(super) fn check(&self) {
+        let unapplied = self.unapplied.iter().map(|change| change.index.0);
+        let conf = std::iter::once(self.conf.index);
+        assert!(
+            conf.chain(unapplied).is_sorted_by(|a, b| a < b),
+            "a change is part of the configuration, and yet to be"
+        );
     }
 
     /// Whether this member alone decides.

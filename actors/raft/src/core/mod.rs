@@ -30,6 +30,7 @@
 //! would gain from seeing them earlier.
 
 mod applying;
+mod check;
 mod config;
 mod counts;
 mod drive;
@@ -38,12 +39,12 @@ mod proposals;
 mod reads;
 
 use crate::limits;
-use crate::log::{Append, LogTail, Truncated, Vote};
+use crate::log::{Append, LogTail, ReadyNumber, Truncated, Vote};
 use applying::Applying;
 use membership::Membership;
 use proposals::Proposals;
 use raft::eraftpb::{Message, MessageType};
-use raft::{RawNode, StateRole, Storage};
+use raft::{INVALID_ID, RawNode, StateRole, Storage};
 use reads::Reads;
 use rusd_messages::mvcc::Apply;
 use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
@@ -72,10 +73,10 @@ pub enum Effect {
 /// What raft-rs showed in the last ready, to see whether there is anything besides committed entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shown {
-    term: u64,
-    vote: u64,
+    term: Term,
+    vote: Option<MemberId>,
     role: StateRole,
-    leader: u64,
+    leader: Option<MemberId>,
 }
 
 struct Transfer {
@@ -96,29 +97,29 @@ pub struct Core {
     applying: Applying,
     membership: Membership,
     /// The ready that the write in flight answers.
-    in_flight: Option<u64>,
+    in_flight: Option<ReadyNumber>,
     collecting: Append,
-    newest_ready: u64,
+    newest_ready: ReadyNumber,
     /// Everything through this ready is persisted.
-    persisted_through: u64,
+    persisted_through: ReadyNumber,
     /// Messages that wait until everything through their ready is persisted.
-    after_persist: Vec<(u64, Vec<Message>)>,
+    after_persist: Vec<(ReadyNumber, Vec<Message>)>,
     vote: Vote,
     /// The vote that the last append batch carried.
     vote_given: Vote,
     truncate: Option<Truncated>,
     truncate_since_ms: u64,
-    applied: u64,
+    applied: Index,
     /// Where the log ended at start: entries up to here were acknowledged by an earlier process.
-    replay_through: u64,
+    replay_through: Index,
     /// The newest index that the state machine says it has applied; ahead of `applied` only at a barrier.
-    acknowledged: u64,
+    acknowledged: Index,
     shown: Shown,
     leader_elected_ms: Option<u64>,
     leader_changes: u64,
     late_heartbeats: u64,
     /// The term in which this member has applied an entry of its own as leader.
-    led_term: Option<u64>,
+    led_term: Option<Term>,
     told: Option<RoleChanged>,
     transfer: Option<Transfer>,
     stopping: bool,
@@ -142,19 +143,25 @@ impl Core {
         mut tail: LogTail,
         status: Arc<RaftStatus>,
     ) -> Result<Self, StartError> {
-        let applied = config.applied.0;
+        let applied = config.applied;
         let (last, truncated) = (tail.last(), tail.truncated().index);
         if tail.conf().state.voters.is_empty() {
             return Err(StartError::NotBootstrapped);
         }
-        if applied > last {
-            return Err(StartError::LostEntries { applied, last });
+        if applied.0 > last {
+            return Err(StartError::LostEntries {
+                applied: applied.0,
+                last,
+            });
         }
-        if applied < truncated {
-            return Err(StartError::StoreTooOld { applied, truncated });
+        if applied.0 < truncated {
+            return Err(StartError::StoreTooOld {
+                applied: applied.0,
+                truncated,
+            });
         }
         // The commit index is written lazily; what the engine has applied was committed.
-        tail.set_commit(tail.vote().commit.max(applied));
+        tail.set_commit(tail.vote().commit.max(applied.0));
         let vote = tail.vote();
         let changes = membership::changes_beyond_conf(&tail)?;
         let mut membership = Membership::new(config.member, tail.conf().clone());
@@ -163,17 +170,17 @@ impl Core {
         // Applied by the engine, but lost before the configuration was written.
         let (settled, ahead): (Vec<_>, Vec<_>) = changes
             .into_iter()
-            .partition(|entry| entry.index <= applied);
+            .partition(|entry| entry.index <= applied.0);
         for entry in settled {
             let change = crate::conf_change::decode(&entry).ok().flatten();
             let state = change.map(|change| node.apply_conf_change(&change));
-            membership.settle(entry.index, state.transpose()?);
+            membership.settle(Index(entry.index), state.transpose()?);
         }
         membership.note(&ahead);
         node.mut_store().serve();
         let shown = shown(&node);
         status.set_committed(Index(vote.commit));
-        status.set_applied(Index(applied));
+        status.set_applied(applied);
         status.set_leadership(Term(vote.term), None);
         status.set_reads_are_local(false);
         Ok(Self {
@@ -188,15 +195,15 @@ impl Core {
             next_tick_ms: 0,
             in_flight: None,
             collecting: Append::default(),
-            newest_ready: 0,
-            persisted_through: 0,
+            newest_ready: ReadyNumber::default(),
+            persisted_through: ReadyNumber::default(),
             after_persist: Vec::new(),
             vote,
             vote_given: vote,
             truncate: None,
             truncate_since_ms: 0,
             applied,
-            replay_through: last,
+            replay_through: Index(last),
             acknowledged: applied,
             shown,
             leader_elected_ms: None,
@@ -228,7 +235,7 @@ impl Core {
             .raft
             .raft_log
             .committed
-            .saturating_sub(self.applied);
+            .saturating_sub(self.applied.0);
         let too_many = gap > limits::APPLY_GAP_MAX && !self.has_priority(proposal, gap)
             || self.proposals.waiting() >= limits::WAITING_MAX
             || self.proposals.held_bytes() >= limits::HELD_BYTES_MAX;
@@ -315,7 +322,7 @@ impl Core {
     }
 
     /// The write of this ready is durable.
-    pub fn persisted(&mut self, ready: u64) {
+    pub fn persisted(&mut self, ready: ReadyNumber) {
         if self
             .in_flight
             .take_if(|in_flight| *in_flight == ready)
@@ -335,18 +342,18 @@ impl Core {
             .entries
             .first()
             .map_or(u64::MAX, |entry| entry.index - 1);
-        let releasable = stable.min(self.applying.handed_through());
+        let releasable = stable.min(self.applying.handed_through().0);
         self.node.mut_store().release(releasable);
     }
 
-    fn persist_through(&mut self, ready: u64) {
+    fn persist_through(&mut self, ready: ReadyNumber) {
         self.persisted_through = ready;
-        self.node.on_persist_ready(ready);
+        self.node.on_persist_ready(ready.0);
     }
 
     /// The state machine has applied everything through `through`.
     pub fn applied(&mut self, through: Index) {
-        let through = through.0.min(self.applying.handed_through());
+        let through = through.min(self.applying.handed_through());
         self.applying.applied(through);
         self.acknowledged = self.acknowledged.max(through);
         self.advance_applied();
@@ -354,28 +361,28 @@ impl Core {
 
     fn advance_applied(&mut self) {
         let through = match self.applying.barrier() {
-            Some(barrier) => self.acknowledged.min(barrier - 1),
+            Some(barrier) => self.acknowledged.min(Index(barrier.0 - 1)),
             None => self.acknowledged,
         };
         if through > self.applied {
-            let reported = self.applied / limits::REPLAY_REPORT_ENTRIES;
+            let reported = self.applied.0 / limits::REPLAY_REPORT_ENTRIES;
             if self.applied < self.replay_through
-                && through / limits::REPLAY_REPORT_ENTRIES > reported
+                && through.0 / limits::REPLAY_REPORT_ENTRIES > reported
             {
                 tracing::info!(
-                    applied = through,
-                    through = self.replay_through,
+                    applied = through.0,
+                    through = self.replay_through.0,
                     "replaying the log"
                 );
             }
             self.applied = through;
-            self.node.advance_apply_to(through);
+            self.node.advance_apply_to(through.0);
         }
     }
 
     /// The state machine has settled the membership change at `index`.
     pub fn conf_applied(&mut self, index: Index, rejected: bool) {
-        let Some(barrier) = self.applying.lift_barrier(index.0) else {
+        let Some(barrier) = self.applying.lift_barrier(index) else {
             return;
         };
         if index.0 <= self.membership.conf().index {
@@ -391,7 +398,7 @@ impl Core {
                 None
             }
         });
-        self.membership.settle(index.0, state);
+        self.membership.settle(index, state);
         self.collecting.conf = Some(Box::new(self.membership.conf().clone()));
         self.collecting.must_sync = true;
         self.collecting.ready = self.newest_ready;
@@ -401,7 +408,7 @@ impl Core {
     /// The engine has made something durable: the log is truncated through what is not needed any more. A sole voter
     /// keeps what its checkpoint needs, others what a slow member may ask for.
     pub fn engine_persisted(&mut self, persisted: EnginePersisted) {
-        let applied = persisted.applied.0.min(self.applied);
+        let applied = persisted.applied.0.min(self.applied.0);
         let index = if self.membership.is_sole_voter() {
             persisted
                 .checkpoint
@@ -482,11 +489,16 @@ impl Core {
 fn shown(node: &RawNode<LogTail>) -> Shown {
     let raft = &node.raft;
     Shown {
-        term: raft.term,
-        vote: raft.vote,
+        term: Term(raft.term),
+        vote: member(raft.vote),
         role: raft.state,
-        leader: raft.leader_id,
+        leader: member(raft.leader_id),
     }
+}
+
+/// A member as raft-rs names it, which has a number for none.
+fn member(id: u64) -> Option<MemberId> {
+    (id != INVALID_ID).then_some(MemberId(id))
 }
 
 /// The text for a proposal that was not applied in time (G-13): whether an election came in between decides.

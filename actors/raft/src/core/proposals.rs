@@ -5,7 +5,7 @@ use raft::eraftpb::Entry;
 use rusd_messages::raft::Propose;
 use rusd_messages::{Reply, RequestId};
 use rusd_proto::{ApplyResult, EtcdError};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Spreads request ids, which count upwards. They are made by this member, so nobody can choose them to collide.
@@ -134,6 +134,18 @@ impl Proposals {
                 self.failed += 1;
                 reply.send(Err(error(proposed_ms)));
             }
+        }
+    }
+
+    /// See [`Core::check`](super::Core::check).
+    pub(super) fn check(&self) {
+        let held_bytes: usize = self.held.iter().map(|held| size_of(&held.entry)).sum();
+        assert_eq!(self.held_bytes, held_bytes);
+        let deadlines = self.order.iter();
+        assert!(deadlines.is_sorted_by_key(|(_, proposed_ms)| *proposed_ms));
+        let ordered: HashSet<RequestId> = self.order.iter().map(|(id, _)| *id).collect();
+        for id in self.waiting.keys() {
+            assert!(ordered.contains(id), "{id} would wait without end");
         }
     }
 

@@ -18,7 +18,7 @@ struct Waiting {
 struct Round {
     context: Vec<u8>,
     sent_ms: u64,
-    leader: u64,
+    leader: MemberId,
     waiting: Vec<Waiting>,
 }
 
@@ -71,7 +71,7 @@ impl Reads {
 
     /// The context to send to the leader now, if a round is due: none is under way and somebody waits, or the
     /// running one got no answer for a while.
-    pub(super) fn due(&mut self, leader: u64, now_ms: u64) -> Option<Vec<u8>> {
+    pub(super) fn due(&mut self, leader: MemberId, now_ms: u64) -> Option<Vec<u8>> {
         if let Some(round) = &mut self.round {
             if now_ms < round.sent_ms + limits::READ_INDEX_RETRY_MS {
                 return None;
@@ -113,7 +113,7 @@ impl Reads {
     }
 
     /// Another member leads now: what was asked of the former leader will not be answered (KV-R14).
-    pub(super) fn leader_changed(&mut self, leader: u64) {
+    pub(super) fn leader_changed(&mut self, leader: MemberId) {
         if let Some(round) = self.round.take_if(|round| round.leader != leader) {
             self.failed_rounds += 1;
             for waiting in round.waiting {
@@ -139,6 +139,13 @@ impl Reads {
         if expired {
             self.failed_rounds += 1;
         }
+    }
+
+    /// See [`Core::check`](super::Core::check).
+    pub(super) fn check(&self) {
+        let in_round = self.round.as_ref().map_or(0, |round| round.waiting.len());
+        assert!(self.round.is_none() || in_round > 0, "a round for nobody");
+        assert!(in_round + self.next.len() <= limits::READS_WAITING_MAX);
     }
 
     /// Fails all of them.

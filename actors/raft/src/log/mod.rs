@@ -31,7 +31,7 @@ pub mod writer;
 pub use error::LogError;
 pub use state::{Conf, Identity, Truncated, Vote};
 pub use tail::{LogTail, StableEntries};
-pub use writer::{Append, LogWriter};
+pub use writer::{Append, LogWriter, ReadyNumber};
 
 use crate::limits;
 use raft::eraftpb::{Entry, EntryType};

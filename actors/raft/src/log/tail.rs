@@ -152,6 +152,20 @@ impl LogTail {
         }
     }
 
+    /// Panics if it contradicts itself.
+    pub(crate) fn check(&self) {
+        assert!(self.truncated.index <= self.last_index);
+        let entry_bytes: usize = self.entries.iter().map(size_of).sum();
+        assert_eq!(self.entry_bytes, entry_bytes);
+        let first = self.last_index + 1 - self.entries.len() as u64;
+        assert!(first > self.truncated.index);
+        let indexes = self.entries.iter().map(|entry| entry.index);
+        assert!(
+            indexes.eq(first..=self.last_index),
+            "entries in memory are the last ones"
+        );
+    }
+
     /// What raft-rs gets for an entry that cannot be read: it would panic on it, so that is kept for the start.
     fn unreadable(&self, error: &LogError) -> raft::Error {
         if self.serving {

@@ -11,11 +11,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// The number that raft-rs gave to a ready; 0 before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadyNumber(pub u64);
+
 /// What is to be written in one piece.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Append {
     /// The newest ready it covers.
-    pub ready: u64,
+    pub ready: ReadyNumber,
     /// Entries; they replace whatever the log has from the first one's index on.
     pub entries: Vec<Entry>,
     /// Their payload bytes.
@@ -61,7 +65,7 @@ impl Append {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persisted {
     /// The newest ready that the batch covered.
-    pub ready: u64,
+    pub ready: ReadyNumber,
 }
 
 /// Writes append batches, one after the other.
