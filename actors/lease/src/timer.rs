@@ -13,10 +13,13 @@
 //! So a renewal costs one hash look-up, and the set is touched once per lease and time to live.
 //!
 //! ```text
-//!   live --deadline passes--> expired --check--> revoking --Revoked--> gone
-//!    ^ |                      (renewal waits)     | ^ no answer: again after the request timeout
-//!    +-+ renewal                                  +-+
+//!   counting --deadline passes, a check--> revoking --Revoked--> gone
+//!    ^ |                    (from here on   | ^ | ^ no answer: again after the request timeout
+//!    +-+ renewal             renewals wait) | | +-+
+//!                                           v |
+//!                                         expired: Raft was busy, again at the next check
 //! ```
+//! A lease that nobody counts, as this member does not lead, is *uncounted*.
 //!
 //! **Pace of expiry.** Deadlines are looked at every [`CHECK_INTERVAL_MS`], as etcd does. At most
 //! [`REVOKES_IN_FLIGHT_MAX`] revocations are on their way; each confirmation lets the next one go. So 100,000 leases
@@ -26,8 +29,11 @@
 //! **Leadership.** A new leader knows no deadlines: every lease gets its full time again (or what the last
 //! checkpoint left of it) and an election timeout on top, for the clients that have to find it first.
 
-use crate::proposal::Proposal;
+mod entry;
+mod proposals;
+
 use crate::spread::Spread;
+use entry::{Entry, Phase, Schedule};
 use rusd_messages::lease::{LeaseChange, Remaining};
 use rusd_messages::live_leases::LiveLease;
 use rusd_messages::{LeaseId, LiveLeases, Term};
@@ -40,18 +46,6 @@ pub const CHECK_INTERVAL_MS: u64 = 500;
 /// Revocations proposed and not yet applied: enough to fill a batch of the log, few enough that a write
 /// queued behind all of them does not notice.
 pub const REVOKES_IN_FLIGHT_MAX: usize = 512;
-
-/// Timer entries looked at in one go. Further ones wait for the next tick, so that renewals are not held up.
-const WAKE_UPS_MAX: usize = 10_000;
-
-/// Leases in one checkpoint entry (L-10).
-const CHECKPOINT_BATCH: usize = 1_000;
-
-/// Checkpoint entries proposed at one check: 20,000 leases a second.
-const CHECKPOINT_BATCHES_MAX: usize = 10;
-
-/// The deadline of a lease that this member does not count.
-const NEVER: u64 = u64::MAX;
 
 /// Settings of the lease timer.
 #[derive(Clone, Copy, Debug)]
@@ -94,91 +88,8 @@ pub enum Settled {
     Renewed(i64),
 }
 
-#[derive(Debug)]
-struct Entry {
-    ttl_s: i64,
-    remaining_ttl_s: i64,
-    /// Shared with those who renew it in place.
-    live: Arc<LiveLease>,
-    /// Its deadline while it is closed; while it is open, `live` has it.
-    closed_deadline_ms: u64,
-    /// Among leases that were given their time within one tick, which have one deadline: the later, the higher.
-    order: u64,
-    /// Its place in the timer.
-    wake_ms: Option<u64>,
-    /// Its place among the checkpoints.
-    checkpoint_ms: Option<u64>,
-    /// Whether it is in `touched`.
-    touched: bool,
-    /// Whether its revocation has been proposed.
-    revoking: bool,
-}
-
-impl Entry {
-    fn new(ttl_s: i64, remaining_ttl_s: i64, live: Arc<LiveLease>) -> Self {
-        Self {
-            ttl_s,
-            remaining_ttl_s,
-            live,
-            closed_deadline_ms: NEVER,
-            order: 0,
-            wake_ms: None,
-            checkpoint_ms: None,
-            touched: false,
-            revoking: false,
-        }
-    }
-
-    fn deadline_ms(&self) -> u64 {
-        self.live.deadline_ms().unwrap_or(self.closed_deadline_ms)
-    }
-
-    /// From here on nobody else moves its deadline, which is returned.
-    fn close(&mut self) -> u64 {
-        if let Some(deadline_ms) = self.live.close() {
-            self.closed_deadline_ms = deadline_ms;
-        }
-        self.closed_deadline_ms
-    }
-
-    /// Lets it be renewed in place, if this member counts its deadline and nothing stands against it.
-    fn open(&mut self) {
-        let counted = self.closed_deadline_ms != NEVER && !self.touched;
-        if counted
-            && !self.revoking
-            && self.remaining_ttl_s == 0
-            && self.live.deadline_ms().is_none()
-        {
-            self.live.open(self.closed_deadline_ms);
-        }
-    }
-
-    /// What a new leader gives it.
-    fn time_left_s(&self) -> i64 {
-        if self.remaining_ttl_s > 0 {
-            self.remaining_ttl_s
-        } else {
-            self.ttl_s
-        }
-    }
-}
-
 fn ms(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
-}
-
-fn place(
-    set: &mut BTreeSet<(u64, LeaseId)>,
-    slot: &mut Option<u64>,
-    id: LeaseId,
-    at_ms: Option<u64>,
-) {
-    if let Some(old_ms) = std::mem::replace(slot, at_ms) {
-        set.remove(&(old_ms, id));
-    }
-    if let Some(at_ms) = at_ms {
-        set.insert((at_ms, id));
-    }
 }
 
 /// See the module.
@@ -196,8 +107,8 @@ pub struct LeaseTimer {
     last_order: u64,
     /// Deadlines up to here are being acted on.
     checked_ms: Option<u64>,
-    timer: BTreeSet<(u64, LeaseId)>,
-    checkpoints: BTreeSet<(u64, LeaseId)>,
+    timer: Schedule,
+    checkpoints: Schedule,
     /// Granted, or renewed here, since the last tick.
     touched: Vec<LeaseId>,
     /// Renewed while a checkpoint stands that must be taken back.
@@ -217,8 +128,8 @@ impl LeaseTimer {
             now_ms: 0,
             last_order: 0,
             checked_ms: None,
-            timer: BTreeSet::new(),
-            checkpoints: BTreeSet::new(),
+            timer: Schedule::default(),
+            checkpoints: Schedule::default(),
             touched: Vec::new(),
             resets: BTreeSet::new(),
             in_flight: 0,
@@ -261,24 +172,27 @@ impl LeaseTimer {
         let Some(mut entry) = self.leases.remove(&id) else {
             return Settled::Nothing;
         };
-        place(&mut self.timer, &mut entry.wake_ms, id, None);
-        place(&mut self.checkpoints, &mut entry.checkpoint_ms, id, None);
-        self.resets.remove(&id);
         entry.close();
-        self.in_flight -= usize::from(entry.revoking);
-        Settled::Gone {
-            expired: entry.revoking,
+        if let Some(at_ms) = entry.wake_ms() {
+            self.timer.remove(at_ms, id);
         }
+        if let Some(at_ms) = entry.checkpoint_ms() {
+            self.checkpoints.remove(at_ms, id);
+        }
+        self.resets.remove(&id);
+        let expired = entry.is_revoking();
+        self.in_flight -= usize::from(expired);
+        Settled::Gone { expired }
     }
 
     fn checkpointed(&mut self, id: LeaseId, remaining_ttl_s: i64) -> Settled {
         let Some(entry) = self.leases.get_mut(&id) else {
             return Settled::Nothing;
         };
-        let deadline_ms = entry.close();
+        entry.close();
         entry.remaining_ttl_s = remaining_ttl_s;
+        let renewed = remaining_ttl_s == 0 && !entry.is_over(self.now_ms);
         entry.open();
-        let renewed = remaining_ttl_s == 0 && !entry.revoking && deadline_ms > self.now_ms;
         let ttl_s = entry.ttl_s;
         if remaining_ttl_s == 0 {
             self.resets.remove(&id);
@@ -303,7 +217,7 @@ impl LeaseTimer {
         let (Some(entry), Some(_)) = (self.leases.get_mut(&id), self.leads) else {
             return;
         };
-        let counted_ms = entry.close();
+        entry.close();
         if !entry.touched {
             entry.touched = true;
             self.touched.push(id);
@@ -311,13 +225,29 @@ impl LeaseTimer {
         if self.promoted {
             return;
         }
-        // A deadline that was pushed back by `spread` stays.
         let deadline_ms = self.now_ms.saturating_add(ms(entry.ttl_s));
-        if counted_ms == NEVER || counted_ms < deadline_ms {
-            entry.closed_deadline_ms = deadline_ms;
+        match &mut entry.phase {
+            Phase::Uncounted => self.count(id, deadline_ms),
+            Phase::Counting {
+                closed_deadline_ms, ..
+            } => {
+                // A deadline that was pushed back by `spread` stays.
+                *closed_deadline_ms = deadline_ms.max(*closed_deadline_ms);
+            }
+            Phase::Expired { .. } | Phase::Revoking { .. } => {}
         }
-        if entry.wake_ms.is_none() {
-            place(&mut self.timer, &mut entry.wake_ms, id, Some(deadline_ms));
+    }
+
+    /// Begins to count a lease.
+    fn count(&mut self, id: LeaseId, deadline_ms: u64) {
+        if let Some(entry) = self.leases.get_mut(&id) {
+            entry.phase = Phase::Counting {
+                closed_deadline_ms: deadline_ms,
+                wake_ms: deadline_ms,
+                checkpoint_ms: None,
+            };
+            entry.open();
+            self.timer.insert(deadline_ms, id);
         }
     }
 
@@ -355,11 +285,7 @@ impl LeaseTimer {
         let mut spread = Spread::default();
         for (wanted_ms, id) in order {
             let deadline_ms = spread.place(wanted_ms);
-            if let Some(entry) = self.leases.get_mut(&id) {
-                entry.closed_deadline_ms = deadline_ms;
-                entry.open();
-                place(&mut self.timer, &mut entry.wake_ms, id, Some(deadline_ms));
-            }
+            self.count(id, deadline_ms);
             self.schedule_checkpoint(id);
         }
     }
@@ -369,14 +295,18 @@ impl LeaseTimer {
             return;
         };
         let at_ms = self.now_ms.saturating_add(interval_ms);
-        if let Some(entry) = self.leases.get_mut(&id) {
-            let long = ms(entry.time_left_s()) > interval_ms;
-            place(
-                &mut self.checkpoints,
-                &mut entry.checkpoint_ms,
-                id,
-                long.then_some(at_ms),
-            );
+        let Some(entry) = self.leases.get_mut(&id) else {
+            return;
+        };
+        let long = ms(entry.time_left_s()) > interval_ms;
+        if let Phase::Counting { checkpoint_ms, .. } = &mut entry.phase {
+            let before_ms = std::mem::replace(checkpoint_ms, long.then_some(at_ms));
+            if let Some(before_ms) = before_ms {
+                self.checkpoints.remove(before_ms, id);
+            }
+            if long {
+                self.checkpoints.insert(at_ms, id);
+            }
         }
     }
 
@@ -388,7 +318,7 @@ impl LeaseTimer {
         let Some(entry) = self.leases.get(&id) else {
             return Renewal::Unknown;
         };
-        if entry.revoking || entry.deadline_ms() <= self.now_ms {
+        if entry.is_over(self.now_ms) {
             return Renewal::Expired;
         }
         let (ttl_s, checkpointed) = (entry.ttl_s, entry.remaining_ttl_s > 0);
@@ -407,8 +337,8 @@ impl LeaseTimer {
         self.leads?;
         Some(self.leases.get(&id).map(|entry| {
             let left_ms = match entry.deadline_ms() {
-                NEVER => ms(entry.time_left_s()),
-                deadline_ms => deadline_ms.saturating_sub(self.now_ms).min(ms(entry.ttl_s)),
+                None => ms(entry.time_left_s()),
+                Some(deadline_ms) => deadline_ms.saturating_sub(self.now_ms).min(ms(entry.ttl_s)),
             };
             // Some time has passed since the last tick, if only a moment.
             let left_ms = left_ms.saturating_sub(1);
@@ -424,7 +354,7 @@ impl LeaseTimer {
         let mut order: Vec<(u64, u64, LeaseId)> = self
             .leases
             .iter()
-            .map(|(id, entry)| (entry.deadline_ms(), entry.order, *id))
+            .map(|(id, entry)| (entry.deadline_ms().unwrap_or(u64::MAX), entry.order, *id))
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, id)| id).collect()
@@ -456,125 +386,6 @@ impl LeaseTimer {
         }
     }
 
-    /// What is to be proposed now, after a tick or a change. Each is to be proposed, or given back to
-    /// [`not_proposed`](Self::not_proposed).
-    pub fn proposals(&mut self) -> Vec<Proposal> {
-        let mut proposals = Vec::new();
-        self.revoke_expired(&mut proposals);
-        self.take_back_checkpoints(&mut proposals);
-        self.checkpoint(&mut proposals);
-        proposals
-    }
-
-    fn revoke_expired(&mut self, proposals: &mut Vec<Proposal>) {
-        let Some(checked_ms) = self.checked_ms else {
-            return;
-        };
-        for _ in 0..WAKE_UPS_MAX {
-            let Some((wake_ms, id)) = self
-                .timer
-                .first()
-                .copied()
-                .filter(|(at, _)| *at <= checked_ms)
-            else {
-                return;
-            };
-            let Some(entry) = self.leases.get_mut(&id) else {
-                self.timer.pop_first();
-                continue;
-            };
-            let mut deadline_ms = entry.deadline_ms();
-            if deadline_ms <= checked_ms {
-                if !entry.revoking && self.in_flight >= REVOKES_IN_FLIGHT_MAX {
-                    return;
-                }
-                // Closed, so that no renewal comes between this look and the revocation.
-                deadline_ms = entry.close();
-            }
-            let next_ms = if deadline_ms > checked_ms {
-                entry.open();
-                deadline_ms
-            } else {
-                self.in_flight += usize::from(!entry.revoking);
-                entry.revoking = true;
-                proposals.push(Proposal::Revoke(id));
-                self.now_ms
-                    .saturating_add(self.config.request_timeout_ms.max(CHECK_INTERVAL_MS))
-            };
-            debug_assert!(next_ms > wake_ms);
-            place(&mut self.timer, &mut entry.wake_ms, id, Some(next_ms));
-        }
-    }
-
-    fn take_back_checkpoints(&mut self, proposals: &mut Vec<Proposal>) {
-        while !self.resets.is_empty() {
-            let batch: Vec<_> = self
-                .resets
-                .iter()
-                .take(CHECKPOINT_BATCH)
-                .map(|id| (*id, 0))
-                .collect();
-            for (id, _) in &batch {
-                self.resets.remove(id);
-            }
-            proposals.push(Proposal::Checkpoint(batch));
-        }
-    }
-
-    fn checkpoint(&mut self, proposals: &mut Vec<Proposal>) {
-        let Some(checked_ms) = self.checked_ms else {
-            return;
-        };
-        for _ in 0..CHECKPOINT_BATCHES_MAX {
-            let mut batch = Vec::new();
-            while batch.len() < CHECKPOINT_BATCH {
-                let Some((_, id)) = self
-                    .checkpoints
-                    .first()
-                    .copied()
-                    .filter(|(at, _)| *at <= checked_ms)
-                else {
-                    break;
-                };
-                self.checkpoints.pop_first();
-                let Some(entry) = self.leases.get_mut(&id) else {
-                    continue;
-                };
-                entry.checkpoint_ms = None;
-                let deadline_ms = entry.deadline_ms();
-                if entry.revoking || deadline_ms <= self.now_ms {
-                    continue;
-                }
-                let left_s = (deadline_ms - self.now_ms).div_ceil(1_000);
-                let left_s = i64::try_from(left_s).unwrap_or(i64::MAX);
-                if left_s < entry.ttl_s {
-                    batch.push((id, left_s));
-                }
-                // Applied, it is scheduled anew; this one stands in case the proposal is lost.
-                self.schedule_checkpoint(id);
-            }
-            if batch.is_empty() {
-                return;
-            }
-            proposals.push(Proposal::Checkpoint(batch));
-        }
-    }
-
-    /// A proposal did not reach the log, which is busy: again at the next check. (A checkpoint has its next turn
-    /// anyway, and a renewal that awaits one is repeated by its client.)
-    pub fn not_proposed(&mut self, proposal: &Proposal) {
-        let Proposal::Revoke(id) = proposal else {
-            return;
-        };
-        let Some(entry) = self.leases.get_mut(id).filter(|entry| entry.revoking) else {
-            return;
-        };
-        entry.revoking = false;
-        self.in_flight -= 1;
-        let next_ms = self.now_ms.saturating_add(CHECK_INTERVAL_MS);
-        place(&mut self.timer, &mut entry.wake_ms, *id, Some(next_ms));
-    }
-
     /// Revocations proposed and not yet applied.
     pub fn in_flight(&self) -> usize {
         self.in_flight
@@ -588,5 +399,39 @@ impl LeaseTimer {
     /// Whether there is no lease.
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
+    }
+
+    /// Asserts what always holds. It looks at every lease: for tests.
+    pub fn check(&self) {
+        let (mut counted, mut checkpointed, mut revoking) = (0, 0, 0);
+        for (id, entry) in &self.leases {
+            entry.check(self.leads.is_some());
+            revoking += usize::from(entry.is_revoking());
+            if let Some(at_ms) = entry.wake_ms() {
+                counted += 1;
+                assert!(self.timer.contains(at_ms, *id), "{id} is not in the timer");
+            }
+            if let Some(at_ms) = entry.checkpoint_ms() {
+                checkpointed += 1;
+                let scheduled = self.checkpoints.contains(at_ms, *id);
+                assert!(scheduled, "{id} is not among the checkpoints");
+            }
+            let listed = !entry.touched || self.touched.contains(id);
+            assert!(listed, "{id} waits for a tick that does not know of it");
+        }
+        assert_eq!(
+            self.timer.len(),
+            counted,
+            "the timer has entries of no lease"
+        );
+        let scheduled = self.checkpoints.len();
+        assert_eq!(scheduled, checkpointed, "checkpoints of no lease");
+        assert_eq!(self.in_flight, revoking, "revocations in flight");
+        assert!(
+            revoking <= REVOKES_IN_FLIGHT_MAX,
+            "the window is wider than it may be"
+        );
+        let known = self.resets.iter().all(|id| self.leases.contains_key(id));
+        assert!(known, "a checkpoint of no lease is to be taken back");
     }
 }

@@ -192,6 +192,7 @@ impl goldenscript::Runner for Runner {
             )?,
             other => return Err(format!("unknown command {other}").into()),
         }
+        self.timer.check();
         Ok(output)
     }
 }

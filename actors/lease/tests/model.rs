@@ -112,6 +112,7 @@ impl World {
             );
             self.proposed.insert(id.0);
         }
+        self.timer.check();
         assert!(self.timer.in_flight() <= REVOKES_IN_FLIGHT_MAX);
         assert_eq!(self.timer.in_flight(), self.proposed.len());
         assert_eq!(self.timer.len(), self.owned.len());

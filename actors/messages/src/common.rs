@@ -17,7 +17,7 @@ pub enum Role {
 /// Time passes: sent to the actors that need it from a timer outside. Coalesced: at most one is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// Milliseconds of the member's [`Clock`].
+    /// Milliseconds of the member's [`Clock`](crate::Clock).
     pub now_ms: u64,
 }
 
