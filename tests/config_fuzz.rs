@@ -91,7 +91,7 @@ proptest! {
 
     #[test]
     fn near_toml(keys in proptest::collection::vec((name(), value(), any::<bool>()), 0..5), section in 0_usize..6) {
-        let section = flags::Section::ALL[section].key();
+        let section = flags::Section::ALL[section].as_str();
         let lines: Vec<String> = keys
             .into_iter()
             .map(|(name, value, quoted)| if quoted { format!("{name} = {value:?}") } else { format!("{name} = {value}") })

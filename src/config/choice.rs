@@ -5,7 +5,7 @@
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
             $($(#[$variant_doc])* $variant),+
         }
@@ -23,12 +23,17 @@ macro_rules! choice {
                     $(Self::$variant => $word),+
                 }
             }
+
+            /// The variant of this very word.
+            pub fn of_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|choice| choice.as_str() == word)
+            }
         }
 
-        impl $crate::config::choice::Choice for $name {
-            fn of_word(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some(Self::$variant),)+
+        impl $crate::config::settings::FromValue for $name {
+            fn from_value(value: &$crate::config::value::Value) -> Option<Self> {
+                match value {
+                    $crate::config::value::Value::Text(word) => Self::of_word(word),
                     _ => None,
                 }
             }
@@ -36,9 +41,3 @@ macro_rules! choice {
     };
 }
 pub(super) use choice;
-
-/// What [`choice!`] makes.
-pub(super) trait Choice: Sized {
-    /// The variant of this very word.
-    fn of_word(word: &str) -> Option<Self>;
-}

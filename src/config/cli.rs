@@ -196,7 +196,7 @@ fn server_command() -> Command {
         .arg(arg(CONFIG_FILE_FLAG, Kind::Text).help(
             "etcd's configuration file (YAML or JSON, durations in nanoseconds). All other flags and variables are then ignored.",
         ));
-    for section in Section::ALL {
+    for &section in Section::ALL {
         command = command.next_help_heading(section.heading());
         for flag in flags::all().filter(|flag| flag.section == section) {
             command = command.arg(arg(flag.name, flag.kind).help(help_text(flag)));

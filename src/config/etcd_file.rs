@@ -15,77 +15,49 @@ use super::given::Target;
 use super::settings::{Place, Settings, Warning};
 use super::value::{Kind, Value};
 
-/// The nested tables: table, key, and the flag that it is.
-const NESTED: &[(&str, &str, &str)] = &[
-    ("client-transport-security", "cert-file", "cert-file"),
-    ("client-transport-security", "key-file", "key-file"),
+/// A nested table: its name, and each of its keys with the flag that it is.
+type Nested = (&'static str, &'static [(&'static str, &'static str)]);
+
+const NESTED: &[Nested] = &[
     (
         "client-transport-security",
-        "client-cert-file",
-        "client-cert-file",
-    ),
-    (
-        "client-transport-security",
-        "client-key-file",
-        "client-key-file",
-    ),
-    (
-        "client-transport-security",
-        "client-cert-auth",
-        "client-cert-auth",
-    ),
-    (
-        "client-transport-security",
-        "trusted-ca-file",
-        "trusted-ca-file",
-    ),
-    ("client-transport-security", "auto-tls", "auto-tls"),
-    (
-        "client-transport-security",
-        "allowed-hostname",
-        "client-cert-allowed-hostname",
-    ),
-    ("peer-transport-security", "cert-file", "peer-cert-file"),
-    ("peer-transport-security", "key-file", "peer-key-file"),
-    (
-        "peer-transport-security",
-        "client-cert-file",
-        "peer-client-cert-file",
+        &[
+            ("cert-file", "cert-file"),
+            ("key-file", "key-file"),
+            ("client-cert-file", "client-cert-file"),
+            ("client-key-file", "client-key-file"),
+            ("client-cert-auth", "client-cert-auth"),
+            ("trusted-ca-file", "trusted-ca-file"),
+            ("auto-tls", "auto-tls"),
+            ("allowed-hostname", "client-cert-allowed-hostname"),
+        ],
     ),
     (
         "peer-transport-security",
-        "client-key-file",
-        "peer-client-key-file",
+        &[
+            ("cert-file", "peer-cert-file"),
+            ("key-file", "peer-key-file"),
+            ("client-cert-file", "peer-client-cert-file"),
+            ("client-key-file", "peer-client-key-file"),
+            ("client-cert-auth", "peer-client-cert-auth"),
+            ("trusted-ca-file", "peer-trusted-ca-file"),
+            ("auto-tls", "peer-auto-tls"),
+            ("allowed-cn", "peer-cert-allowed-cn"),
+            ("allowed-hostname", "peer-cert-allowed-hostname"),
+            (
+                "skip-client-san-verification",
+                "peer-skip-client-san-verification",
+            ),
+        ],
     ),
     (
-        "peer-transport-security",
-        "client-cert-auth",
-        "peer-client-cert-auth",
+        "socket-options",
+        &[
+            ("reuse-port", "socket-reuse-port"),
+            ("reuse-address", "socket-reuse-address"),
+        ],
     ),
-    (
-        "peer-transport-security",
-        "trusted-ca-file",
-        "peer-trusted-ca-file",
-    ),
-    ("peer-transport-security", "auto-tls", "peer-auto-tls"),
-    (
-        "peer-transport-security",
-        "allowed-cn",
-        "peer-cert-allowed-cn",
-    ),
-    (
-        "peer-transport-security",
-        "allowed-hostname",
-        "peer-cert-allowed-hostname",
-    ),
-    (
-        "peer-transport-security",
-        "skip-client-san-verification",
-        "peer-skip-client-san-verification",
-    ),
-    ("socket-options", "reuse-port", "socket-reuse-port"),
-    ("socket-options", "reuse-address", "socket-reuse-address"),
-    ("discovery-config", "token", "discovery-token"),
+    ("discovery-config", &[("token", "discovery-token")]),
 ];
 
 /// Keys of client TLS that only the file has; they must be at their defaults, as TLS is not part of this build.
@@ -124,8 +96,8 @@ pub(super) fn apply(settings: &mut Settings, path: &Path, text: &str) -> Result<
         if matches!(value, Yaml::Null) {
             continue;
         }
-        if NESTED.iter().any(|(table, _, _)| *table == key) {
-            apply_nested(settings, path, &key, value)?;
+        if let Some((_, flags)) = NESTED.iter().find(|(table, _)| *table == key) {
+            apply_nested(settings, path, &key, flags, value)?;
             continue;
         }
         if RETIRED.contains(&key.as_str()) {
@@ -172,6 +144,7 @@ fn apply_nested(
     settings: &mut Settings,
     path: &Path,
     table: &str,
+    flags: &[(&str, &str)],
     value: Yaml,
 ) -> Result<(), ConfigError> {
     let place = |key: &str| format!("{key} in {}", path.display());
@@ -183,36 +156,29 @@ fn apply_nested(
         });
     };
     for (key, value) in keys {
-        let full = format!(
-            "{table}.{}",
-            key.as_str().map_or_else(|| show(&key), str::to_owned)
-        );
         if matches!(value, Yaml::Null) {
             continue;
         }
-        let known = NESTED
-            .iter()
-            .find(|(t, k, _)| *t == table && Some(*k) == key.as_str());
-        if let Some((_, _, name)) = known {
+        let text = key.as_str().map_or_else(|| show(&key), str::to_owned);
+        let full = format!("{table}.{text}");
+        let key = key.as_str().unwrap_or_default();
+        if let Some((_, name)) = flags.iter().find(|(known, _)| *known == key) {
             set(settings, path, &full, name, &value)?;
-        } else if table == "discovery-config" {
+            continue;
+        }
+        let missing = match table {
             // Everything else in it describes the connection to the discovery service.
-            if !is_zero(&value) {
-                return Err(not_built(place(&full), &value, "discovery is"));
+            "discovery-config" => "discovery is",
+            "client-transport-security" if CLIENT_TLS_ONLY.contains(&key) => "TLS is",
+            _ => {
+                return Err(ConfigError::UnknownKey {
+                    place: place(&full),
+                    hint: String::new(),
+                });
             }
-        } else if table == "client-transport-security"
-            && key
-                .as_str()
-                .is_some_and(|key| CLIENT_TLS_ONLY.contains(&key))
-        {
-            if !is_zero(&value) {
-                return Err(not_built(place(&full), &value, "TLS is"));
-            }
-        } else {
-            return Err(ConfigError::UnknownKey {
-                place: place(&full),
-                hint: String::new(),
-            });
+        };
+        if !is_zero(&value) {
+            return Err(not_built(place(&full), &value, missing));
         }
     }
     Ok(())

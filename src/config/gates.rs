@@ -7,84 +7,44 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::choice::choice;
 use super::literal::parse_bool;
 
-/// One feature gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Gate {
-    /// Compare compaction hashes between members.
-    CompactHashCheck,
-    /// Renew a lease without waiting for the applied index.
-    FastLeaseKeepAlive,
-    /// Compare the data with other members before serving.
-    InitialCorruptCheck,
-    /// Write what is left of long leases to the log now and then.
-    LeaseCheckpoint,
-    /// Keep those checkpoints over restarts, as every cluster since 3.6 does without being asked. Needs the former.
-    LeaseCheckpointPersist,
-    /// Let lease revocations pass when ordinary proposals are refused for back-pressure.
-    PriorityRequest,
-    /// Dial other members from the advertised address.
-    SetMemberLocalAddr,
-    /// Answer health checks with NOT_SERVING while the storage is rewritten.
-    StopGrpcServiceOnDefrag,
-    /// A buffer that bbolt's transactions share.
-    TxnModeWriteWithSharedBuffer,
+choice! {
+    /// One feature gate, under etcd's name.
+    Gate {
+        /// Compare compaction hashes between members.
+        CompactHashCheck = "CompactHashCheck",
+        /// Renew a lease without waiting for the applied index.
+        FastLeaseKeepAlive = "FastLeaseKeepAlive",
+        /// Compare the data with other members before serving.
+        InitialCorruptCheck = "InitialCorruptCheck",
+        /// Write what is left of long leases to the log now and then.
+        LeaseCheckpoint = "LeaseCheckpoint",
+        /// Keep those checkpoints over restarts, as every cluster since 3.6 does without being asked. Needs the former.
+        LeaseCheckpointPersist = "LeaseCheckpointPersist",
+        /// Let lease revocations pass when ordinary proposals are refused for back-pressure.
+        PriorityRequest = "PriorityRequest",
+        /// Dial other members from the advertised address.
+        SetMemberLocalAddr = "SetMemberLocalAddr",
+        /// Answer health checks with NOT_SERVING while the storage is rewritten.
+        StopGrpcServiceOnDefrag = "StopGRPCServiceOnDefrag",
+        /// A buffer that bbolt's transactions share.
+        TxnModeWriteWithSharedBuffer = "TxnModeWriteWithSharedBuffer",
+    }
 }
 
-/// How settled a feature is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Off unless asked for.
-    Alpha,
-    /// On unless switched off.
-    Beta,
-}
-
-impl Stage {
-    /// The stage as it stands in the metric `etcd_server_feature_enabled`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stage::Alpha => "ALPHA",
-            Stage::Beta => "BETA",
-        }
+choice! {
+    /// How settled a feature is, as the metric `etcd_server_feature_enabled` says it.
+    Stage {
+        /// Off unless asked for.
+        Alpha = "ALPHA",
+        /// On unless switched off.
+        Beta = "BETA",
     }
 }
 
 impl Gate {
-    /// All gates by name.
-    pub const ALL: [Gate; 9] = [
-        Gate::CompactHashCheck,
-        Gate::FastLeaseKeepAlive,
-        Gate::InitialCorruptCheck,
-        Gate::LeaseCheckpoint,
-        Gate::LeaseCheckpointPersist,
-        Gate::PriorityRequest,
-        Gate::SetMemberLocalAddr,
-        Gate::StopGrpcServiceOnDefrag,
-        Gate::TxnModeWriteWithSharedBuffer,
-    ];
-
-    /// The gate's name, as etcd spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Gate::CompactHashCheck => "CompactHashCheck",
-            Gate::FastLeaseKeepAlive => "FastLeaseKeepAlive",
-            Gate::InitialCorruptCheck => "InitialCorruptCheck",
-            Gate::LeaseCheckpoint => "LeaseCheckpoint",
-            Gate::LeaseCheckpointPersist => "LeaseCheckpointPersist",
-            Gate::PriorityRequest => "PriorityRequest",
-            Gate::SetMemberLocalAddr => "SetMemberLocalAddr",
-            Gate::StopGrpcServiceOnDefrag => "StopGRPCServiceOnDefrag",
-            Gate::TxnModeWriteWithSharedBuffer => "TxnModeWriteWithSharedBuffer",
-        }
-    }
-
-    /// The gate of this name.
-    pub fn from_name(name: &str) -> Option<Gate> {
-        Gate::ALL.into_iter().find(|gate| gate.name() == name)
-    }
-
     /// How settled its feature is.
     pub fn stage(self) -> Stage {
         match self {
@@ -131,7 +91,7 @@ impl FeatureGates {
                 "AllAlpha" => gates.all_alpha = enabled,
                 "AllBeta" => gates.all_beta = Some(enabled),
                 _ => {
-                    let gate = Gate::from_name(name)
+                    let gate = Gate::of_word(name)
                         .ok_or_else(|| format!("unknown feature gate {name:?}"))?;
                     gates.named.insert(gate, enabled);
                 }
@@ -172,7 +132,11 @@ impl FeatureGates {
         ];
         groups
             .into_iter()
-            .chain(Gate::ALL.map(|gate| (gate.name(), gate.stage(), self.enabled(gate))))
+            .chain(
+                Gate::ALL
+                    .iter()
+                    .map(|gate| (gate.as_str(), gate.stage(), self.enabled(*gate))),
+            )
             .collect()
     }
 }
@@ -187,7 +151,7 @@ impl fmt::Display for FeatureGates {
         let groups = groups
             .into_iter()
             .filter_map(|(name, state)| state.map(|enabled| (name, enabled)));
-        let named = self.named().map(|(gate, enabled)| (gate.name(), enabled));
+        let named = self.named().map(|(gate, enabled)| (gate.as_str(), enabled));
         for (position, (name, enabled)) in groups.chain(named).enumerate() {
             if position > 0 {
                 f.write_str(",")?;
@@ -208,8 +172,8 @@ mod tests {
     #[test]
     fn f06_every_known_gate_is_accepted_and_an_unknown_one_is_not() {
         for gate in Gate::ALL {
-            let gates = FeatureGates::parse(&format!("{}=true", gate.name())).unwrap();
-            assert!(gates.enabled(gate));
+            let gates = FeatureGates::parse(&format!("{}=true", gate.as_str())).unwrap();
+            assert!(gates.enabled(*gate));
         }
         assert!(
             FeatureGates::parse("Nope=true")

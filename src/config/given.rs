@@ -35,7 +35,7 @@ impl Target {
     pub(super) fn name(self) -> &'static str {
         match self {
             Target::Setting(flag) => flag.name,
-            Target::Gate(gate) => gate.name(),
+            Target::Gate(gate) => gate.as_str(),
             Target::Legacy(name) => name,
         }
     }
@@ -67,7 +67,7 @@ impl Target {
         if flags::find_alias(spelling).is_some() {
             let shown = place.show(spelling);
             let advice = match self {
-                Target::Gate(gate) => format!("--feature-gates={}={is_on}", gate.name()),
+                Target::Gate(gate) => format!("--feature-gates={}={is_on}", gate.as_str()),
                 other => format!("--{}", other.name()),
             };
             settings

@@ -13,11 +13,11 @@ pub fn toml() -> String {
          # A flag --name or a variable RUSD_NAME (ETCD_NAME too, except in the last section) overrides a key.\n\
          # Durations are written as 300ms, 5s or 1h30m.\n",
     );
-    for section in Section::ALL {
+    for &section in Section::ALL {
         text.push_str(&format!(
             "\n# {}.\n[{}]\n",
             section.heading(),
-            section.key()
+            section.as_str()
         ));
         for flag in flags::all().filter(|flag| flag.section == section) {
             text.push('\n');
@@ -80,11 +80,11 @@ pub fn markdown() -> String {
          - **no effect**: accepted with a warning, since what it tunes does not exist here.\n\
          - **not built**: refused unless it is the default.\n",
     );
-    for section in Section::ALL {
+    for &section in Section::ALL {
         text.push_str(&format!(
             "\n## {} (`[{}]`)\n\n",
             section.heading(),
-            section.key()
+            section.as_str()
         ));
         text.push_str("| name | default | here | meaning |\n|---|---|---|---|\n");
         for flag in flags::all().filter(|flag| flag.section == section) {
@@ -110,7 +110,7 @@ pub fn markdown() -> String {
     for (name, alias) in flags::experimental() {
         let target = match alias {
             flags::Alias::Flag(target) => format!("`{target}`"),
-            flags::Alias::Gate(gate) => format!("feature gate `{}`", gate.name()),
+            flags::Alias::Gate(gate) => format!("feature gate `{}`", gate.as_str()),
         };
         text.push_str(&format!("| {name} | {target} |\n"));
     }

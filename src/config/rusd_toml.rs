@@ -23,9 +23,7 @@ pub(super) fn apply(settings: &mut Settings, path: &Path, text: &str) -> Result<
         hint,
     };
     for (section_key, table) in tables.into_iter().collect::<BTreeMap<_, _>>() {
-        let section = Section::ALL
-            .into_iter()
-            .find(|section| section.key() == section_key)
+        let section = Section::of_word(&section_key)
             .ok_or_else(|| unknown(&section_key, hint(&section_key)))?;
         let ValueKind::Table(keys) = table.kind else {
             let hint = format!(": [{section_key}] is a section");
@@ -64,7 +62,7 @@ fn set(
 fn hint(key: &str) -> String {
     match Target::of(key) {
         Some(Target::Setting(flag)) => {
-            let section = flag.section.key();
+            let section = flag.section.as_str();
             if flag.name == key {
                 format!(": {key} belongs to the section [{section}]")
             } else {
@@ -72,7 +70,7 @@ fn hint(key: &str) -> String {
             }
         }
         Some(Target::Gate(gate)) => {
-            let name = gate.name();
+            let name = gate.as_str();
             format!(": switch the feature gate {name} in member.feature-gates")
         }
         Some(Target::Legacy(_)) | None => String::new(),

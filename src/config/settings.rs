@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::choice::Choice;
 use super::error::ConfigError;
 use super::flags::{self, Flag, Status};
 use super::gates::Gate;
@@ -74,6 +73,41 @@ pub(super) struct Settings {
     pub(super) warnings: Vec<Warning>,
     /// Whether the settings come from etcd's own configuration file, which is laxer in one rule (F-08).
     pub(super) from_etcd_file: bool,
+}
+
+/// What a value of the table can be read as.
+pub(super) trait FromValue: Sized {
+    /// None if the table has another kind for it.
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+macro_rules! from_value {
+    ($($variant:ident: $type:ty),+ $(,)?) => {
+        $(impl FromValue for $type {
+            fn from_value(value: &Value) -> Option<Self> {
+                match value {
+                    Value::$variant(value) => Some(value.clone()),
+                    _ => None,
+                }
+            }
+        })+
+    };
+}
+
+from_value! {
+    Bool: bool,
+    Uint: u64,
+    Int: i64,
+    Duration: Duration,
+    Text: String,
+    List: Vec<String>,
+    Urls: Urls,
+}
+
+impl FromValue for u32 {
+    fn from_value(value: &Value) -> Option<Self> {
+        u64::from_value(value).and_then(|value| value.try_into().ok())
+    }
 }
 
 /// The table disagrees with the code that reads it; a test of the defaults keeps this from happening.
@@ -164,70 +198,18 @@ impl Settings {
         Ok(())
     }
 
-    fn value(&self, name: &str) -> Result<&Value, ConfigError> {
+    /// A setting's value, as whoever asks for it wants it.
+    pub(super) fn get<T: FromValue>(&self, name: &str) -> Result<T, ConfigError> {
         self.values
             .get(name)
-            .map(|setting| &setting.value)
+            .and_then(|setting| T::from_value(&setting.value))
             .ok_or_else(|| inconsistent(name))
     }
 
-    pub(super) fn bool(&self, name: &str) -> Result<bool, ConfigError> {
-        match self.value(name)? {
-            Value::Bool(value) => Ok(*value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    pub(super) fn uint(&self, name: &str) -> Result<u64, ConfigError> {
-        match self.value(name)? {
-            Value::Uint(value) => Ok(*value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    /// A setting whose kind is 32 bits wide.
-    pub(super) fn uint32(&self, name: &str) -> Result<u32, ConfigError> {
-        u32::try_from(self.uint(name)?).map_err(|_| inconsistent(name))
-    }
-
-    pub(super) fn int(&self, name: &str) -> Result<i64, ConfigError> {
-        match self.value(name)? {
-            Value::Int(value) => Ok(*value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
-        match self.value(name)? {
-            Value::Duration(value) => Ok(*value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    pub(super) fn text(&self, name: &str) -> Result<&str, ConfigError> {
-        match self.value(name)? {
-            Value::Text(value) => Ok(value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    /// A setting of one word of a few.
-    pub(super) fn choice<C: Choice>(&self, name: &str) -> Result<C, ConfigError> {
-        C::of_word(self.text(name)?).ok_or_else(|| inconsistent(name))
-    }
-
-    pub(super) fn list(&self, name: &str) -> Result<&[String], ConfigError> {
-        match self.value(name)? {
-            Value::List(value) => Ok(value),
-            _ => Err(inconsistent(name)),
-        }
-    }
-
-    pub(super) fn urls(&self, name: &str) -> Result<&Urls, ConfigError> {
-        match self.value(name)? {
-            Value::Urls(value) => Ok(value),
-            _ => Err(inconsistent(name)),
-        }
+    /// A duration whose zero means "off".
+    pub(super) fn unless_zero(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
+        let duration: Duration = self.get(name)?;
+        Ok(Some(duration).filter(|duration| !duration.is_zero()))
     }
 
     /// An error about the value of one setting.

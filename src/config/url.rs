@@ -15,35 +15,27 @@
 //!   http:a:2380            http://a:2380/          an error
 //! ```
 
+use super::choice::choice;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// How a URL is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// Plain text over TCP.
-    Http,
-    /// TLS over TCP.
-    Https,
-    /// Plain text over a Unix socket.
-    Unix,
-    /// TLS over a Unix socket.
-    Unixs,
+choice! {
+    /// How a URL is spoken.
+    Scheme {
+        /// Plain text over TCP.
+        Http = "http",
+        /// TLS over TCP.
+        Https = "https",
+        /// Plain text over a Unix socket.
+        Unix = "unix",
+        /// TLS over a Unix socket.
+        Unixs = "unixs",
+    }
 }
 
 impl Scheme {
-    /// The scheme as it stands in a URL.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Unix => "unix",
-            Scheme::Unixs => "unixs",
-        }
-    }
-
     /// Whether the URL asks for TLS.
     pub fn is_tls(self) -> bool {
         matches!(self, Scheme::Https | Scheme::Unixs)
@@ -143,17 +135,8 @@ impl FromStr for EtcdUrl {
         let (scheme_text, rest) = text.split_once(':').ok_or_else(|| {
             format!("{text:?} is not a URL: it must start with http, https, unix or unixs")
         })?;
-        let scheme = match scheme_text.to_ascii_lowercase().as_str() {
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            "unix" => Scheme::Unix,
-            "unixs" => Scheme::Unixs,
-            _ => {
-                return Err(format!(
-                    "the scheme of {text:?} must be http, https, unix or unixs"
-                ));
-            }
-        };
+        let scheme = Scheme::of_word(&scheme_text.to_ascii_lowercase())
+            .ok_or_else(|| format!("the scheme of {text:?} must be http, https, unix or unixs"))?;
         if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(format!("{text:?} contains a space or a control character"));
         }

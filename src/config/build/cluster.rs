@@ -27,7 +27,7 @@ pub(super) fn cluster(settings: &Settings, name: &str) -> Result<Cluster, Config
         ));
     }
     let advertised = |name: &str| -> Result<Urls, ConfigError> {
-        let urls = settings.urls(name)?.clone();
+        let urls: Urls = settings.get(name)?;
         for url in &urls {
             url.check_advertised()
                 .map_err(|reason| settings.bad(name, reason))?;
@@ -39,12 +39,12 @@ pub(super) fn cluster(settings: &Settings, name: &str) -> Result<Cluster, Config
     if advertise_peer_urls.is_empty() {
         return Err(settings.bad("initial-advertise-peer-urls", "at least one URL is needed"));
     }
-    let text = settings.text("initial-cluster")?;
+    let text: String = settings.get("initial-cluster")?;
     let follows_name = text == INITIAL_CLUSTER_DEFAULT && name != NAME_DEFAULT;
     let initial = if follows_name {
         InitialCluster::one(name, advertise_peer_urls.clone())
     } else {
-        InitialCluster::parse(text).map_err(|reason| settings.bad("initial-cluster", reason))?
+        InitialCluster::parse(&text).map_err(|reason| settings.bad("initial-cluster", reason))?
     };
     let names: Vec<&str> = initial.members().map(|(name, _)| name).collect();
     if names.len() > 1 {
@@ -60,15 +60,15 @@ pub(super) fn cluster(settings: &Settings, name: &str) -> Result<Cluster, Config
         advertise_client_urls,
         advertise_peer_urls,
         initial,
-        initial_state: settings.choice("initial-cluster-state")?,
-        token: settings.text("initial-cluster-token")?.to_owned(),
+        initial_state: settings.get("initial-cluster-state")?,
+        token: settings.get("initial-cluster-token")?,
         follows_name,
     })
 }
 
 pub(super) fn raft(settings: &Settings) -> Result<Raft, ConfigError> {
-    let heartbeat_ms = settings.uint("heartbeat-interval")?;
-    let election_ms = settings.uint("election-timeout")?;
+    let heartbeat_ms = settings.get("heartbeat-interval")?;
+    let election_ms = settings.get("election-timeout")?;
     for (name, value) in [
         ("heartbeat-interval", heartbeat_ms),
         ("election-timeout", election_ms),
@@ -91,13 +91,13 @@ pub(super) fn raft(settings: &Settings) -> Result<Raft, ConfigError> {
     Ok(Raft {
         heartbeat_interval: Duration::from_millis(heartbeat_ms),
         election_timeout: Duration::from_millis(election_ms),
-        pre_vote: settings.bool("pre-vote")?,
-        inline_append: settings.bool("raft-inline-append")?,
+        pre_vote: settings.get("pre-vote")?,
+        inline_append: settings.get("raft-inline-append")?,
     })
 }
 
 pub(super) fn log(settings: &Settings) -> Result<RaftLog, ConfigError> {
-    let segment_bytes = settings.uint("raft-log-segment-bytes")?;
+    let segment_bytes = settings.get("raft-log-segment-bytes")?;
     if segment_bytes < LOG_SEGMENT_BYTES_MIN {
         return Err(settings.bad(
             "raft-log-segment-bytes",
@@ -106,20 +106,20 @@ pub(super) fn log(settings: &Settings) -> Result<RaftLog, ConfigError> {
     }
     Ok(RaftLog {
         segment_bytes,
-        unsafe_no_fsync: settings.bool("unsafe-no-fsync")?,
+        unsafe_no_fsync: settings.get("unsafe-no-fsync")?,
     })
 }
 
 /// Checks what only clusters of several members use: it must make sense all the same.
 pub(super) fn check_peers(settings: &mut Settings) -> Result<(), ConfigError> {
     for name in ["raft-read-timeout", "raft-write-timeout"] {
-        if settings.duration(name)? < PEER_TIMEOUT_MIN {
+        if settings.get::<Duration>(name)? < PEER_TIMEOUT_MIN {
             settings.warnings.push(Warning::new(format!(
                 "--{name} is below its minimum of 5s and is raised to it"
             )));
         }
     }
-    if settings.duration("compact-hash-check-time")?.is_zero() {
+    if settings.unless_zero("compact-hash-check-time")?.is_none() {
         return Err(rule("--compact-hash-check-time must be >0 (set to 0s)"));
     }
     Ok(())

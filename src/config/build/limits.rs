@@ -1,6 +1,5 @@
 //! Bounds on requests.
 
-use super::or_default;
 use crate::config::error::ConfigError;
 use crate::config::model::Limits;
 use crate::config::settings::{Settings, Warning};
@@ -16,13 +15,13 @@ const QUOTA_BYTES_RECOMMENDED: u64 = 8 * 1024 * 1024 * 1024;
 const READER_THREADS_MAX: u32 = 256;
 
 pub(super) fn limits(settings: &mut Settings) -> Result<Limits, ConfigError> {
-    let max_request_bytes = settings.uint32("max-request-bytes")?;
+    let max_request_bytes = settings.get("max-request-bytes")?;
     if max_request_bytes > MAX_REQUEST_BYTES_RECOMMENDED {
         settings.warnings.push(Warning::new(format!(
             "--max-request-bytes is {max_request_bytes}, above the recommended maximum of {MAX_REQUEST_BYTES_RECOMMENDED}"
         )));
     }
-    let quota = settings.int("quota-backend-bytes")?;
+    let quota: i64 = settings.get("quota-backend-bytes")?;
     let quota_bytes = match quota {
         0 => Some(QUOTA_BYTES_DEFAULT),
         _ => u64::try_from(quota).ok(),
@@ -32,7 +31,7 @@ pub(super) fn limits(settings: &mut Settings) -> Result<Limits, ConfigError> {
             "--quota-backend-bytes is {bytes}, above the recommended maximum of {QUOTA_BYTES_RECOMMENDED}"
         )));
     }
-    let reader_threads = settings.uint32("reader-threads")?;
+    let reader_threads = settings.get("reader-threads")?;
     if reader_threads == 0 || reader_threads > READER_THREADS_MAX {
         return Err(settings.bad(
             "reader-threads",
@@ -42,13 +41,11 @@ pub(super) fn limits(settings: &mut Settings) -> Result<Limits, ConfigError> {
     Ok(Limits {
         quota_bytes,
         reader_threads,
-        max_txn_ops: settings.uint32("max-txn-ops")?,
+        max_txn_ops: settings.get("max-txn-ops")?,
         max_request_bytes,
-        warning_unary_request_duration: or_default(
-            settings,
-            "warning-unary-request-duration",
-            Duration::from_millis(300),
-        )?,
-        warning_apply_duration: settings.duration("warning-apply-duration")?,
+        warning_unary_request_duration: settings
+            .unless_zero("warning-unary-request-duration")?
+            .unwrap_or(Duration::from_millis(300)),
+        warning_apply_duration: settings.get("warning-apply-duration")?,
     })
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub(super) fn logging(settings: &Settings) -> Result<Logging, ConfigError> {
     let outputs = outputs(settings)?;
-    let rotation = if settings.bool("enable-log-rotation")? {
+    let rotation = if settings.get("enable-log-rotation")? {
         let files = outputs
             .iter()
             .filter(|output| matches!(output, LogOutput::File(_)))
@@ -24,17 +24,17 @@ pub(super) fn logging(settings: &Settings) -> Result<Logging, ConfigError> {
         None
     };
     Ok(Logging {
-        level: settings.choice("log-level")?,
-        format: settings.choice("log-format")?,
+        level: settings.get("log-level")?,
+        format: settings.get("log-format")?,
         outputs,
         rotation,
     })
 }
 
 fn outputs(settings: &Settings) -> Result<Vec<LogOutput>, ConfigError> {
-    let names = settings.list("log-outputs")?;
+    let names: Vec<String> = settings.get("log-outputs")?;
     let mut outputs: Vec<LogOutput> = Vec::new();
-    for name in names {
+    for name in &names {
         let output = match name.as_str() {
             "default" if names.len() > 1 => {
                 return Err(
@@ -88,7 +88,7 @@ impl Default for RotationJson {
 
 fn rotation(settings: &Settings) -> Result<LogRotation, ConfigError> {
     const NAME: &str = "log-rotation-config-json";
-    let json: RotationJson = serde_json::from_str(settings.text(NAME)?)
+    let json: RotationJson = serde_json::from_str(&settings.get::<String>(NAME)?)
         .map_err(|error| settings.bad(NAME, error.to_string()))?;
     for (field, asked, feature) in [
         (

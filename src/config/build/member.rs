@@ -1,6 +1,6 @@
 //! This member, what it listens on, and how its connections behave.
 
-use super::{positive, rule};
+use super::rule;
 use crate::config::cluster::NAME_DEFAULT;
 use crate::config::error::ConfigError;
 use crate::config::model::{Allowed, KeepAlive, Listen, Member};
@@ -9,7 +9,7 @@ use crate::config::url::{EtcdUrl, Urls};
 use std::path::PathBuf;
 
 pub(super) fn member(settings: &mut Settings) -> Result<Member, ConfigError> {
-    let name = settings.text("name")?.to_owned();
+    let name: String = settings.get("name")?;
     if name.is_empty() {
         return Err(settings.bad("name", "a member needs a name"));
     }
@@ -18,29 +18,24 @@ pub(super) fn member(settings: &mut Settings) -> Result<Member, ConfigError> {
             "--name is \"default\": give every member a name of its own, or members of one cluster will be mixed up",
         ));
     }
-    let data_dir = match settings.text("data-dir")? {
-        "" => {
-            let data_dir = format!("{name}.etcd");
-            settings.warnings.push(Warning::new(format!(
-                "--data-dir is not set: using {data_dir}"
-            )));
-            data_dir
-        }
-        data_dir => data_dir.to_owned(),
-    };
-    let wal_dir = Some(settings.text("wal-dir")?)
-        .filter(|dir| !dir.is_empty())
-        .map(PathBuf::from);
+    let mut data_dir: String = settings.get("data-dir")?;
+    if data_dir.is_empty() {
+        data_dir = format!("{name}.etcd");
+        settings.warnings.push(Warning::new(format!(
+            "--data-dir is not set: using {data_dir}"
+        )));
+    }
+    let wal_dir: String = settings.get("wal-dir")?;
     Ok(Member {
         name,
         data_dir: PathBuf::from(data_dir),
-        wal_dir,
+        wal_dir: Some(PathBuf::from(wal_dir)).filter(|dir| !dir.as_os_str().is_empty()),
     })
 }
 
 /// The URLs of one listener setting, checked.
 fn listen_urls(settings: &Settings, name: &str) -> Result<Urls, ConfigError> {
-    let urls = settings.urls(name)?.clone();
+    let urls: Urls = settings.get(name)?;
     for url in &urls {
         if url.scheme().is_tls() {
             return Err(ConfigError::NotBuilt {
@@ -73,33 +68,32 @@ pub(super) fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
             "{url} is in both --listen-client-urls and --listen-client-http-urls"
         )));
     }
-    let interval = positive(settings.duration("grpc-keepalive-interval")?);
-    let timeout = positive(settings.duration("grpc-keepalive-timeout")?);
+    let interval = settings.unless_zero("grpc-keepalive-interval")?;
+    let timeout = settings.unless_zero("grpc-keepalive-timeout")?;
     Ok(Listen {
         client_urls,
         client_http_urls,
         peer_urls,
         metrics_urls,
-        reuse_port: settings.bool("socket-reuse-port")?,
-        reuse_address: settings.bool("socket-reuse-address")?,
-        cors: allowed(settings.list("cors")?),
-        host_whitelist: allowed(settings.list("host-whitelist")?),
-        max_concurrent_streams: match settings.uint32("max-concurrent-streams")? {
+        reuse_port: settings.get("socket-reuse-port")?,
+        reuse_address: settings.get("socket-reuse-address")?,
+        cors: allowed(settings.get("cors")?),
+        host_whitelist: allowed(settings.get("host-whitelist")?),
+        max_concurrent_streams: match settings.get("max-concurrent-streams")? {
             0 => u32::MAX,
             streams => streams,
         },
-        keepalive_min_time: positive(settings.duration("grpc-keepalive-min-time")?),
+        keepalive_min_time: settings.unless_zero("grpc-keepalive-min-time")?,
         keepalive: interval
             .zip(timeout)
             .map(|(interval, timeout)| KeepAlive { interval, timeout }),
     })
 }
 
-fn allowed(names: &[String]) -> Allowed {
+fn allowed(mut names: Vec<String>) -> Allowed {
     if names.is_empty() || names.iter().any(|name| name == "*") {
         return Allowed::All;
     }
-    let mut names = names.to_vec();
     names.sort();
     names.dedup();
     Allowed::Only(names)

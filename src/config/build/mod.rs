@@ -31,8 +31,8 @@ pub(super) fn build(mut settings: Settings) -> Result<(Config, Vec<Warning>), Co
     let watch = watch(&settings)?;
     cluster::check_peers(&mut settings)?;
     let logging = logging::logging(&settings)?;
-    let metrics = settings.choice("metrics")?;
-    let reported_version = settings.text("report-version")?.parse();
+    let metrics = settings.get("metrics")?;
+    let reported_version = settings.get::<String>("report-version")?.parse();
     let reported_version =
         reported_version.map_err(|reason| settings.bad("report-version", reason))?;
     let config = Config {
@@ -54,18 +54,18 @@ pub(super) fn build(mut settings: Settings) -> Result<(Config, Vec<Warning>), Co
 }
 
 fn gates(settings: &mut Settings) -> Result<FeatureGates, ConfigError> {
-    let parsed = FeatureGates::parse(settings.text("feature-gates")?);
+    let parsed = FeatureGates::parse(&settings.get::<String>("feature-gates")?);
     let mut gates = parsed.map_err(|reason| settings.bad("feature-gates", reason))?;
     for (gate, enabled, place) in std::mem::take(&mut settings.gates) {
         if gates.name_gate(gate, enabled) {
             return Err(ConfigError::Disagreement {
                 first: format!(
                     "{}={} in {}",
-                    gate.name(),
+                    gate.as_str(),
                     !enabled,
                     settings.place("feature-gates")
                 ),
-                second: place.show(gate.name()),
+                second: place.show(gate.as_str()),
             });
         }
     }
@@ -75,7 +75,7 @@ fn gates(settings: &mut Settings) -> Result<FeatureGates, ConfigError> {
             let reason = gate.without_effect()?;
             Some(Warning::new(format!(
                 "the feature gate {} has no effect: {reason}",
-                gate.name()
+                gate.as_str()
             )))
         })
         .collect();
@@ -89,21 +89,10 @@ fn gates(settings: &mut Settings) -> Result<FeatureGates, ConfigError> {
 }
 
 fn watch(settings: &Settings) -> Result<Watch, ConfigError> {
-    const INTERVAL: &str = "watch-progress-notify-interval";
     Ok(Watch {
-        progress_notify_interval: or_default(settings, INTERVAL, Duration::from_secs(600))?,
-        ring_bytes: settings.uint("watch-ring-bytes")?,
+        progress_notify_interval: settings
+            .unless_zero("watch-progress-notify-interval")?
+            .unwrap_or(Duration::from_secs(600)),
+        ring_bytes: settings.get("watch-ring-bytes")?,
     })
-}
-
-/// A duration whose zero means the default.
-fn or_default(settings: &Settings, name: &str, default: Duration) -> Result<Duration, ConfigError> {
-    Ok(match settings.duration(name)? {
-        Duration::ZERO => default,
-        duration => duration,
-    })
-}
-
-fn positive(duration: Duration) -> Option<Duration> {
-    (!duration.is_zero()).then_some(duration)
 }

@@ -1,6 +1,5 @@
 //! The storage engine, and the compaction of history.
 
-use super::{or_default, positive};
 use crate::config::duration;
 use crate::config::error::ConfigError;
 use crate::config::model::{AutoCompaction, Compaction, RetentionMode, Storage};
@@ -8,29 +7,28 @@ use crate::config::settings::Settings;
 use std::time::Duration;
 
 pub(super) fn storage(settings: &Settings) -> Result<Storage, ConfigError> {
-    let persist_bytes = settings.uint("engine-persist-bytes")?;
+    let persist_bytes = settings.get("engine-persist-bytes")?;
     if persist_bytes == 0 {
         return Err(settings.bad("engine-persist-bytes", "it must be at least 1"));
     }
-    let persist_interval = settings.duration("engine-persist-interval")?;
-    if persist_interval.is_zero() {
-        return Err(settings.bad("engine-persist-interval", "it must be longer than 0"));
-    }
-    let threshold_megabytes = settings.uint("bootstrap-defrag-threshold-megabytes")?;
+    let persist_interval = settings
+        .unless_zero("engine-persist-interval")?
+        .ok_or_else(|| settings.bad("engine-persist-interval", "it must be longer than 0"))?;
+    let threshold_megabytes: u64 = settings.get("bootstrap-defrag-threshold-megabytes")?;
     Ok(Storage {
-        engine: settings.choice("storage-engine")?,
-        cache_bytes: Some(settings.uint("engine-cache-bytes")?).filter(|&bytes| bytes > 0),
+        engine: settings.get("storage-engine")?,
+        cache_bytes: Some(settings.get("engine-cache-bytes")?).filter(|&bytes| bytes > 0),
         persist_bytes,
         persist_interval,
-        checkpoint_interval: positive(settings.duration("checkpoint-interval")?),
+        checkpoint_interval: settings.unless_zero("checkpoint-interval")?,
         bootstrap_defrag_threshold_bytes: Some(threshold_megabytes * 1024 * 1024)
             .filter(|&bytes| bytes > 0),
     })
 }
 
 pub(super) fn compaction(settings: &Settings) -> Result<Compaction, ConfigError> {
-    let retention = settings.text("auto-compaction-retention")?;
-    let mode: RetentionMode = settings.choice("auto-compaction-mode")?;
+    let retention: String = settings.get("auto-compaction-retention")?;
+    let mode: RetentionMode = settings.get("auto-compaction-mode")?;
     let bad = |reason: String| settings.bad("auto-compaction-retention", reason);
     let auto = match (retention.parse::<u64>(), mode) {
         (Ok(0), _) => AutoCompaction::Off,
@@ -46,7 +44,7 @@ pub(super) fn compaction(settings: &Settings) -> Result<Compaction, ConfigError>
                 i64::try_from(revisions).map_err(|_| bad("it is too large".to_owned()))?;
             AutoCompaction::Revisions(revisions)
         }
-        (Err(_), RetentionMode::Periodic) => match duration::parse(retention).map_err(bad)? {
+        (Err(_), RetentionMode::Periodic) => match duration::parse(&retention).map_err(bad)? {
             Duration::ZERO => AutoCompaction::Off,
             period => AutoCompaction::Periodic(period),
         },
@@ -58,14 +56,12 @@ pub(super) fn compaction(settings: &Settings) -> Result<Compaction, ConfigError>
     };
     Ok(Compaction {
         auto,
-        batch_limit: match settings.uint32("compaction-batch-limit")? {
+        batch_limit: match settings.get("compaction-batch-limit")? {
             0 => 1000,
             limit => limit,
         },
-        sleep_interval: or_default(
-            settings,
-            "compaction-sleep-interval",
-            Duration::from_millis(10),
-        )?,
+        sleep_interval: settings
+            .unless_zero("compaction-sleep-interval")?
+            .unwrap_or(Duration::from_millis(10)),
     })
 }

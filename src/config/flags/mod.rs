@@ -9,6 +9,7 @@
 
 mod table;
 
+use super::choice::choice;
 use super::gates::Gate;
 use super::value::Kind;
 use std::collections::BTreeMap;
@@ -30,46 +31,25 @@ pub struct Flag {
     pub help: &'static str,
 }
 
-/// A group of settings: a heading of the help text and a table of `rusd.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Section {
-    /// This member: its directories, listeners and limits.
-    Member,
-    /// The cluster, and how it is found.
-    Clustering,
-    /// TLS, authentication and HTTP origins.
-    Security,
-    /// Logs, metrics and tracing.
-    Monitoring,
-    /// Checks, compaction, watch and unsafe switches.
-    Features,
-    /// What etcd does not have.
-    Rusd,
+choice! {
+    /// A group of settings: a heading of the help text, and a table of `rusd.toml`, whose name is the word.
+    Section {
+        /// This member: its directories, listeners and limits.
+        Member = "member",
+        /// The cluster, and how it is found.
+        Clustering = "clustering",
+        /// TLS, authentication and HTTP origins.
+        Security = "security",
+        /// Logs, metrics and tracing.
+        Monitoring = "monitoring",
+        /// Checks, compaction, watch and unsafe switches.
+        Features = "features",
+        /// What etcd does not have.
+        Rusd = "rusd",
+    }
 }
 
 impl Section {
-    /// All sections in the order in which they are shown.
-    pub const ALL: [Section; 6] = [
-        Section::Member,
-        Section::Clustering,
-        Section::Security,
-        Section::Monitoring,
-        Section::Features,
-        Section::Rusd,
-    ];
-
-    /// The section's name in `rusd.toml`.
-    pub fn key(self) -> &'static str {
-        match self {
-            Section::Member => "member",
-            Section::Clustering => "clustering",
-            Section::Security => "security",
-            Section::Monitoring => "monitoring",
-            Section::Features => "features",
-            Section::Rusd => "rusd",
-        }
-    }
-
     /// The heading in the help text.
     pub fn heading(self) -> &'static str {
         match self {
@@ -256,9 +236,6 @@ mod tests {
                 flag.name
             );
             assert!(!LEGACY.contains(&flag.name), "{}", flag.name);
-        }
-        for (position, section) in Section::ALL.iter().enumerate() {
-            assert_eq!(*section as usize, position);
         }
         assert!(all().map(|flag| flag.section).is_sorted());
     }
