@@ -1,5 +1,5 @@
-//! One member: opens its disk, builds the graph of actors, and holds it together until it stops. This module is the only
-//! place that names concrete actors.
+//! One member: opens its disk, builds the graph of actors, and holds it together until it stops. This module is the
+//! only place that names concrete actors.
 //!
 //! ```text
 //!   thread       what runs on it

@@ -94,7 +94,10 @@ proptest! {
         let section = flags::Section::ALL[section].as_str();
         let lines: Vec<String> = keys
             .into_iter()
-            .map(|(name, value, quoted)| if quoted { format!("{name} = {value:?}") } else { format!("{name} = {value}") })
+            .map(|(name, value, quoted)| match quoted {
+                true => format!("{name} = {value:?}"),
+                false => format!("{name} = {value}"),
+            })
             .collect();
         check(vec!["--config=f".into()], Vec::new(), &format!("[{section}]\n{}\n", lines.join("\n")));
     }
@@ -105,7 +108,10 @@ proptest! {
     }
 
     #[test]
-    fn f04_near_yaml(keys in proptest::collection::vec((name(), value(), any::<bool>()), 0..5), nested in any::<bool>()) {
+    fn f04_near_yaml(
+        keys in proptest::collection::vec((name(), value(), any::<bool>()), 0..5),
+        nested in any::<bool>(),
+    ) {
         let lines: Vec<String> = keys
             .into_iter()
             .map(|(name, value, quoted)| if quoted { format!("{name}: {value:?}") } else { format!("{name}: {value}") })

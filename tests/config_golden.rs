@@ -2,8 +2,8 @@
 //!
 //! `file NAME LINE...` makes a file that the next commands may name. `load WORD...` loads a configuration: words that
 //! begin with `-` or have no `=` are arguments, `NAME=value` is a variable. It prints the warnings and every typed
-//! value that differs from those of a member that is given the name `a` and the directory `d` and nothing else, or the error with its exit code. `bootstrap WORD...` does the same for a member
-//! without data.
+//! value that differs from those of a member that is given the name `a` and the directory `d` and nothing else, or the
+//! error with its exit code. `bootstrap WORD...` does the same for a member without data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! Settings whose value is one word of a few.
 
-/// An enum and the words of its variants, each said once: the table of settings takes the words from it, and a word that
-/// the table accepts has a variant.
+/// An enum and the words of its variants, each said once: the table of settings takes the words from it, and a word
+/// that the table accepts has a variant.
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*

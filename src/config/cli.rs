@@ -1,9 +1,9 @@
 //! The command line, in Go's syntax.
 //!
 //! etcd's flags are Go flags: one dash or two, `--x=v` or `--x v`, a boolean is `--x` or `--x=true` and never takes the
-//! next word, the first word that is no flag ends them. clap reads another dialect, so [`parse`] first writes every flag
-//! as `--name=value`, which both dialects agree on, and clap then checks names and values against the table of
-//! [`crate::config::flags`] and keeps the last of repeated flags.
+//! next word, the first word that is no flag ends them. clap reads another dialect, so [`parse`] first writes every
+//! flag as `--name=value`, which both dialects agree on, and clap then checks names and values against the table of
+//! [`super::flags`] and keeps the last of repeated flags.
 
 use std::ffi::OsString;
 
@@ -11,7 +11,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::error::ConfigError;
-use super::flags::{self, Alias, CONFIG_FILE_FLAG, CONFIG_FLAG, LEGACY, Section, Status};
+use super::flags::{self, Alias, CONFIG_FILE_FLAG, CONFIG_FLAG, LEGACY, Section};
 use super::literal::parse_bool;
 use super::value::Kind;
 
@@ -194,7 +194,8 @@ fn server_command() -> Command {
             "Base configuration (TOML); variables and flags override it. config/rusd.toml lists every key.",
         ))
         .arg(arg(CONFIG_FILE_FLAG, Kind::Text).help(
-            "etcd's configuration file (YAML or JSON, durations in nanoseconds). All other flags and variables are then ignored.",
+            "etcd's configuration file (YAML or JSON, durations in nanoseconds). All other flags and variables are \
+             then ignored.",
         ));
     for &section in Section::ALL {
         command = command.next_help_heading(section.heading());
@@ -224,15 +225,7 @@ fn help_text(flag: &flags::Flag) -> String {
     if !flag.default.is_empty() {
         text.push_str(&format!(" Default: {}.", flag.default));
     }
-    match flag.status {
-        Status::Works => {}
-        Status::Moot(reason) => text.push_str(&format!(" Nothing to do: {reason}.")),
-        Status::NoEffect(reason) => text.push_str(&format!(" No effect: {reason}.")),
-        Status::NotBuilt(_) => {
-            text.push_str(" Not part of this build: only the default is accepted.")
-        }
-    }
-    text
+    text + &flag.status.remark()
 }
 
 /// What `--help` prints.
@@ -369,9 +362,11 @@ mod tests {
         );
     }
 
+    const WORD: &str = "(-|--|)(name|pre-vote|h|version|cors|v|)(=|)[ -~]{0,8}";
+
     proptest! {
         #[test]
-        fn no_arguments_panic(words in proptest::collection::vec("(-|--|)(name|pre-vote|h|version|cors|v|)(=|)[ -~]{0,8}", 0..5)) {
+        fn no_arguments_panic(words in proptest::collection::vec(WORD, 0..5)) {
             let _ = parse(words.into_iter().map(OsString::from));
         }
     }

@@ -1,8 +1,8 @@
 //! Feature gates: etcd's switches for features that are not settled.
 //!
-//! `--feature-gates=A=true,B=false` switches single gates, `AllAlpha` and `AllBeta` a whole stage; a gate named by itself
-//! wins over its stage. Every gate of etcd 3.6 and 3.7 is known here, an unknown one is an error, and one that has
-//! nothing to switch here gets a warning.
+//! `--feature-gates=A=true,B=false` switches single gates, `AllAlpha` and `AllBeta` a whole stage; a gate named by
+//! itself wins over its stage. Every gate of etcd 3.6 and 3.7 is known here, an unknown one is an error, and one that
+//! has nothing to switch here gets a warning.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -9,9 +9,9 @@
 //!
 //! [`flags`] is the table that all of this is derived from: names, kinds, defaults, help, and whether a setting works,
 //! is moot with one member, has no effect, or is not part of this build. [`value`] reads single values by Go's rules.
-//! `given` knows what a name in any spelling stands for. `layers` merges the sources and knows who may override whom; every value keeps its place, so that an error says
-//! where the bad value stands. `build` turns the flat settings into [`Config`], with real types, and applies the rules
-//! that concern several of them.
+//! `given` knows what a name in any spelling stands for. `layers` merges the sources and knows who may override whom;
+//! every value keeps its place, so that an error says where the bad value stands. `build` turns the flat settings into
+//! [`Config`], with real types, and applies the rules that concern several of them.
 //!
 //! [`load`] is a function of its arguments, the environment that it is given and the file that these name. It logs
 //! nothing: what is odd without being wrong comes back as [`Warning`]s, to be logged once logging is set up, since how

@@ -1,7 +1,7 @@
 //! The typed configuration.
 //!
-//! Every field is what the server uses, not what the operator wrote: defaults are filled in, zeros that mean "default" or
-//! "off" are resolved, lists are sorted, numbers carry their unit in the name.
+//! Every field is what the server uses, not what the operator wrote: defaults are filled in, zeros that mean "default"
+//! or "off" are resolved, lists are sorted, numbers carry their unit in the name.
 
 use std::path::PathBuf;
 use std::time::Duration;

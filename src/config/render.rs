@@ -58,23 +58,15 @@ fn help(flag: &Flag) -> String {
     if let Some(words) = flag.kind.words().filter(|words| words.len() > 1) {
         text.push_str(&format!(" One of: {}.", words.join(", ")));
     }
-    match flag.status {
-        Status::Works => {}
-        Status::Moot(reason) => text.push_str(&format!(" Nothing to do: {reason}.")),
-        Status::NoEffect(reason) => text.push_str(&format!(" No effect: {reason}.")),
-        Status::NotBuilt(_) => {
-            text.push_str(" Not part of this build: only the default is accepted.")
-        }
-    }
-    text
+    text + &flag.status.remark()
 }
 
 /// `docs/flags.md`: every setting in a table.
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Settings\n\n\
-         Each is a flag `--name`, a variable `ETCD_NAME` or `RUSD_NAME`, a key of `rusd.toml` in the section named here,\n\
-         and a key of etcd's YAML file (`--config-file`).\n\n\
+         Each is a flag `--name`, a variable `ETCD_NAME` or `RUSD_NAME`, a key of `rusd.toml` in the section named \
+         here,\nand a key of etcd's YAML file (`--config-file`).\n\n\
          - **works**: does what it says.\n\
          - **moot**: accepted; with a single member there is nothing for it to do, in etcd either.\n\
          - **no effect**: accepted with a warning, since what it tunes does not exist here.\n\

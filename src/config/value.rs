@@ -186,7 +186,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,40}") {
-            for kind in [Kind::Bool, Kind::Uint(32), Kind::Uint(64), Kind::Int, Kind::Duration, Kind::List, Kind::Urls] {
+            let numbers = [Kind::Uint(32), Kind::Uint(64), Kind::Int, Kind::Duration];
+            for kind in numbers.into_iter().chain([Kind::Bool, Kind::List, Kind::Urls]) {
                 let _ = kind.parse(&text);
             }
         }

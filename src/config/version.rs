@@ -83,7 +83,8 @@ pub fn go_arch() -> &'static str {
 /// What `--version` prints: etcd's four lines, which tools read, and rusd's own.
 pub fn version_text(reported: ReportedVersion) -> String {
     format!(
-        "etcd Version: {reported}\nGit SHA: {}\nGo Version: none (rusd is written in Rust)\nGo OS/Arch: {}/{}\nrusd Version: {RUSD_VERSION}\n",
+        "etcd Version: {reported}\nGit SHA: {}\nGo Version: none (rusd is written in Rust)\nGo OS/Arch: {}/{}\n\
+         rusd Version: {RUSD_VERSION}\n",
         git_sha(),
         go_os(),
         go_arch(),

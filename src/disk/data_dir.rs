@@ -32,7 +32,8 @@ pub enum DataDirError {
     },
     /// Another process has it.
     #[error(
-        "the data directory {path} is in use by another process (pid {pid}): stop that process or choose another --data-dir"
+        "the data directory {path} is in use by another process (pid {pid}): stop that process or choose another \
+         --data-dir"
     )]
     InUse {
         /// The directory.
@@ -42,8 +43,8 @@ pub enum DataDirError {
     },
     /// Written by another version.
     #[error(
-        "the data directory {path} has the format {found:?}, and this version of rusd reads {expected:?}: use the version \
-         that wrote it, or another --data-dir"
+        "the data directory {path} has the format {found:?}, and this version of rusd reads {expected:?}: use the \
+         version that wrote it, or another --data-dir"
     )]
     Format {
         /// The directory.

@@ -15,9 +15,9 @@ pub enum DiskError {
     Log(#[from] LogError),
     /// There is storage, but no log.
     #[error(
-        "the storage in {} holds data, but the log in {} is empty: acknowledged writes are lost, so this member refuses \
-         to start. Does --wal-dir name the right directory? Put the log that belongs to the storage back, or a backup of \
-         the whole data directory",
+        "the storage in {} holds data, but the log in {} is empty: acknowledged writes are lost, so this member \
+         refuses to start. Does --wal-dir name the right directory? Put the log that belongs to the storage back, or a \
+         backup of the whole data directory",
         store.display(), log.display()
     )]
     LostLog {

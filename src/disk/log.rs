@@ -27,7 +27,8 @@ pub(super) fn open(
     if let Some(identity) = log.identity() {
         return Ok((log, identity));
     }
-    // The log is set up before the storage: this one was, and is gone. A damaged storage must not be rebuilt from nothing.
+    // The log is set up before the storage: this one was, and is gone. A damaged storage must not be rebuilt from
+    // nothing.
     if !matches!(EngineDir::holds_anything(&data_dir.store), Ok(false)) {
         return Err(DiskError::LostLog {
             store: data_dir.store.clone(),

@@ -9,12 +9,12 @@
 //!
 //! A line is rendered on the thread that logs it and handed to a queue that is bounded in lines and bytes. If the
 //! outputs are slower than the log, lines are dropped and counted (`rusd_log_lines_dropped_total`, and a line that says
-//! how many once there is room): a slow disk or a full pipe must never hold up the server. [`flush`] waits, for a bounded
-//! time, until everything queued is written; the process calls it before it ends, also when it panics.
+//! how many once there is room): a slow disk or a full pipe must never hold up the server. [`flush`] waits, for a
+//! bounded time, until everything queued is written; the process calls it before it ends, also when it panics.
 //!
-//! Two fields of an event mean something to the formatter. `fatal = true` shows an error at the level `fatal`; such lines
-//! pass every `--log-level`. `fields = %object` puts the members of a JSON object in the place of the field, which is how
-//! the startup line shows a whole configuration. A list logged with `?` becomes a JSON list.
+//! Two fields of an event mean something to the formatter. `fatal = true` shows an error at the level `fatal`; such
+//! lines pass every `--log-level`. `fields = %object` puts the members of a JSON object in the place of the field, which
+//! is how the startup line shows a whole configuration. A list logged with `?` becomes a JSON list.
 
 mod format;
 mod line;

@@ -1,4 +1,5 @@
-//! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are made.
+//! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are
+//! made.
 
 use super::clock::{COARSE_TICK, FINE_TICK};
 use super::parts::{ActorParts, MembersParts, RaftParts};

@@ -1,8 +1,9 @@
 //! The configuration taken apart: what each part of the process is told.
 //!
-//! Each section goes to the one part that it is about, which takes it apart whole, without `..`. A setting that is added
-//! to [`Config`] and forgotten by its part does not compile; one that is named there and not used is an unused variable,
-//! and one that is passed on and not read is a field that nobody reads. Both are warnings, and warnings fail the build.
+//! Each section goes to the one part that it is about, which takes it apart whole, without `..`. A setting that is
+//! added to [`Config`] and forgotten by its part does not compile; one that is named there and not used is an unused
+//! variable, and one that is passed on and not read is a field that nobody reads. Both are warnings, and warnings fail
+//! the build.
 
 use super::millis;
 use crate::config::{
@@ -100,12 +101,8 @@ impl Parts {
             data_dir,
             wal_dir,
         } = member;
-        let config::Raft {
-            heartbeat_interval,
-            election_timeout,
-            pre_vote,
-            inline_append,
-        } = raft;
+        let (heartbeat_interval, election_timeout) =
+            (raft.heartbeat_interval, raft.election_timeout);
         let election_ms = millis(election_timeout);
         let (limits, reader_threads, mvcc) = limit_parts(limits, election_ms, request_timeout);
         let facts = Facts {
@@ -114,13 +111,7 @@ impl Parts {
             gates: gates.clone(),
         };
         let actors = ActorParts {
-            raft: RaftParts {
-                heartbeat_ms: millis(heartbeat_interval),
-                election_ms,
-                pre_vote,
-                inline_append,
-                priority_requests: gates.enabled(Gate::PriorityRequest),
-            },
+            raft: raft_parts(raft, &gates),
             mvcc,
             watch: watch_config(watch),
             lease: lease_config(election_ms, request_timeout, &gates),
@@ -154,6 +145,22 @@ impl Parts {
             metrics,
             node,
         }
+    }
+}
+
+fn raft_parts(raft: config::Raft, gates: &FeatureGates) -> RaftParts {
+    let config::Raft {
+        heartbeat_interval,
+        election_timeout,
+        pre_vote,
+        inline_append,
+    } = raft;
+    RaftParts {
+        heartbeat_ms: millis(heartbeat_interval),
+        election_ms: millis(election_timeout),
+        pre_vote,
+        inline_append,
+        priority_requests: gates.enabled(Gate::PriorityRequest),
     }
 }
 

@@ -18,7 +18,8 @@ pub(super) fn limits(settings: &mut Settings) -> Result<Limits, ConfigError> {
     let max_request_bytes = settings.get("max-request-bytes")?;
     if max_request_bytes > MAX_REQUEST_BYTES_RECOMMENDED {
         settings.warnings.push(Warning::new(format!(
-            "--max-request-bytes is {max_request_bytes}, above the recommended maximum of {MAX_REQUEST_BYTES_RECOMMENDED}"
+            "--max-request-bytes is {max_request_bytes}, above the recommended maximum of \
+             {MAX_REQUEST_BYTES_RECOMMENDED}"
         )));
     }
     let quota: i64 = settings.get("quota-backend-bytes")?;

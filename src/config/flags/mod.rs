@@ -76,6 +76,20 @@ pub enum Status {
     NotBuilt(&'static str),
 }
 
+impl Status {
+    /// What a help text says of it, behind the sentence that says what the setting is.
+    pub(super) fn remark(self) -> String {
+        match self {
+            Status::Works => String::new(),
+            Status::Moot(reason) => format!(" Nothing to do: {reason}."),
+            Status::NoEffect(reason) => format!(" No effect: {reason}."),
+            Status::NotBuilt(_) => {
+                " Not part of this build: only the default is accepted.".to_owned()
+            }
+        }
+    }
+}
+
 impl Flag {
     /// Whether etcd knows the setting too. Only then is there an `ETCD_` variable.
     pub fn is_etcds(&self) -> bool {

@@ -141,7 +141,8 @@ pub(super) const TABLE: &[Flag] = sections! {
             "Whether auto-compaction-retention is a time or a number of revisions.";
         "auto-compaction-retention", Text, "0", Works,
             "History to keep: a duration, a number of hours, or a number of revisions. 0: no automatic compaction.";
-        "v2-deprecation", Choice(V2_DEPRECATION), "write-only", NoEffect("there is no v2 store"), "Stage of the removal of the v2 store.";
+        "v2-deprecation", Choice(V2_DEPRECATION), "write-only", NoEffect("there is no v2 store"),
+            "Stage of the removal of the v2 store.";
     }
     Security {
         "cert-file", Text, "", NotBuilt(TLS), "Certificate of the client listeners.";
