@@ -22,7 +22,7 @@ pub(crate) use parts::Parts;
 use parts::{NodeParts, RequestParts};
 use rusd_messages::mvcc::Defragment;
 use rusd_messages::{Clock, Dropped, Pending, Port, Renewer, Reply, Stop};
-use rusd_mvcc::reader;
+use rusd_mvcc::readers;
 use rusd_raft::{Identity, StartError};
 use std::io;
 use std::sync::Arc;
@@ -178,7 +178,7 @@ fn context(
             propose: graph.raft.propose,
             read_index: graph.raft.read_index,
             transfer_leader: graph.raft.transfer_leader,
-            read: reader::spawn_readers(&publications.views, reader_threads)?,
+            read: readers::spawn_readers(&publications.views, reader_threads)?,
             renewer: Renewer::new(publications.live_leases, clock, graph.lease.keep_alive),
             time_to_live: graph.lease.time_to_live,
             list_leases: graph.lease.list,

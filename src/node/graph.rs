@@ -10,7 +10,7 @@ use rusd_compactor as compactor;
 use rusd_lease as lease;
 use rusd_members::{self as members, MembersConfig};
 use rusd_messages::{Index, MemberId, Pending, Port, Proposer, RaftStatus, Reply, Stop, Tick};
-use rusd_mvcc::{self as mvcc, Publications, reader};
+use rusd_mvcc::{self as mvcc, Publications, readers};
 use rusd_proto::request::RequestIds;
 use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
 use rusd_watch as watch;
@@ -101,7 +101,7 @@ impl Unlinked {
         let proposer = Proposer::new(raft.propose.clone(), self.request_ids.clone());
         let demand = self.watch.demand.clone();
         let watch = self.watch.connect(watch::Links {
-            history: reader::spawn_history(&self.publications.views)?,
+            history: readers::spawn_history(&self.publications.views)?,
         });
         let lease = self.lease.connect(lease::Links {
             proposer: proposer.clone(),

@@ -3,62 +3,13 @@
 use crate::metrics;
 use crate::pacing::{Finished, Pace, Pacing};
 use crate::policy::{AutoCompaction, AutoMode};
-use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
+use actix::{Actor, ActorContext, Context, Handler};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
-use rusd_messages::raft::Propose;
-use rusd_messages::{
-    Dropped, Pending, Port, Proposer, Reply, Role, RoleChanged, Stop, Tick, receive,
-};
+use rusd_messages::{Dropped, Pending, Port, Proposer, Role, RoleChanged, Stop, Tick, receive};
 use rusd_proto::etcdserverpb::{CompactionRequest, InternalRaftRequest};
-use rusd_proto::request::RequestIds;
 use rusd_proto::{ApplyResult, EtcdError};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Revisions: only the last one counts, but a port cannot replace what is queued, so there is some room.
-const REVISIONS_QUEUE: usize = 64;
-/// Compactions to carry out; they come through Apply, whose credits bound them.
-const PENDING_QUEUE: usize = 4_096;
-/// Role changes come seconds apart.
-const ROLES_QUEUE: usize = 64;
-
-/// Settings of the compactor.
-#[derive(Clone, Copy, Debug)]
-pub struct CompactorConfig {
-    /// `--auto-compaction-mode` and `--auto-compaction-retention`.
-    pub auto: AutoMode,
-    /// `--compaction-batch-limit`: records removed in one go.
-    pub batch_records: usize,
-    /// `--compaction-sleep-interval`: the pause after each batch.
-    pub pause_ms: u64,
-}
-
-/// Who the compactor tells.
-#[derive(Clone, Debug)]
-pub struct Links {
-    /// Raft.
-    pub propose: Port<Propose>,
-    /// The state machine.
-    pub compact_step: Port<CompactStep>,
-}
-
-/// What the compactor receives.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// From the state machine: where the store is.
-    pub revision: Port<RevisionAdvanced>,
-    /// From the state machine: there is something to remove.
-    pub pending: Port<CompactionPending>,
-    /// From the state machine: a step is done. There is never more than one.
-    pub stepped: Port<CompactStepped>,
-    /// From Raft.
-    pub role: Port<RoleChanged>,
-    /// Time.
-    pub tick: Port<Tick>,
-    /// The end.
-    pub stop: Port<Stop>,
-}
 
 struct Proposed {
     revision: i64,
@@ -66,57 +17,8 @@ struct Proposed {
     pending: Pending<ApplyResult>,
 }
 
-/// A started actor that does nothing until it is connected.
-#[derive(Debug)]
-pub struct Started {
-    /// What it receives.
-    pub ports: Ports,
-    address: Addr<Compactor>,
-    ids: Arc<RequestIds>,
-}
-
-/// Starts the actor on an arbiter, which it may share. Its proposals get their ids from `ids`.
-pub fn start(arbiter: &ArbiterHandle, config: CompactorConfig, ids: Arc<RequestIds>) -> Started {
-    metrics::init();
-    let pace = Pace {
-        step_records: config.batch_records.max(1),
-        pause_ms: config.pause_ms,
-    };
-    let address = Compactor::start_in_arbiter(arbiter, move |_| Compactor {
-        auto: config.auto,
-        policy: AutoCompaction::new(config.auto),
-        pacing: Pacing::new(pace),
-        connected: None,
-        proposed: None,
-        step_started: None,
-        removal_started: None,
-    });
-    Started {
-        ports: Ports {
-            revision: Port::new("compactor_revision", REVISIONS_QUEUE, &address),
-            pending: Port::new("compactor_pending", PENDING_QUEUE, &address),
-            stepped: Port::new("compactor_stepped", 1, &address),
-            role: Port::new("compactor_role", ROLES_QUEUE, &address),
-            tick: Port::new("compactor_tick", 1, &address),
-            stop: Port::new("compactor_stop", 1, &address),
-        },
-        address,
-        ids,
-    }
-}
-
-impl Started {
-    /// Connects it: from now on it compacts.
-    pub fn connect(self, links: Links) -> Ports {
-        self.address.do_send(Connect {
-            proposer: Proposer::new(links.propose, self.ids),
-            compact_step: links.compact_step,
-        });
-        self.ports
-    }
-}
-
-struct Compactor {
+/// The actor. It does nothing until it is connected.
+pub(crate) struct Compactor {
     auto: AutoMode,
     policy: AutoCompaction,
     pacing: Pacing,
@@ -128,9 +30,10 @@ struct Compactor {
     removal_started: Option<Instant>,
 }
 
-struct Connect {
-    proposer: Proposer,
-    compact_step: Port<CompactStep>,
+/// Hands a started actor whom it tells.
+pub(crate) struct Connect {
+    pub(crate) proposer: Proposer,
+    pub(crate) compact_step: Port<CompactStep>,
 }
 
 impl actix::Message for Connect {
@@ -150,6 +53,18 @@ impl Handler<Connect> for Compactor {
 }
 
 impl Compactor {
+    pub(crate) fn new(auto: AutoMode, pace: Pace) -> Self {
+        Self {
+            auto,
+            policy: AutoCompaction::new(auto),
+            pacing: Pacing::new(pace),
+            connected: None,
+            proposed: None,
+            step_started: None,
+            removal_started: None,
+        }
+    }
+
     fn propose(&mut self, revision: i64) {
         let Some(connected) = &self.connected else {
             return;
@@ -256,11 +171,6 @@ impl Compactor {
         self.pacing.tick(now_ms);
         self.step();
     }
-
-    fn stop(reply: Reply<()>, context: &mut Context<Self>) {
-        reply.send(());
-        context.stop();
-    }
 }
 
 fn report(finished: &Finished, took: Duration) {
@@ -283,5 +193,8 @@ receive! { Compactor:
     CompactStepped => |actor, stepped, _context| actor.stepped(stepped);
     RoleChanged => |actor, changed, _context| actor.policy.lead(changed.role == Role::Leader);
     Tick => |actor, tick, _context| actor.tick(tick.now_ms);
-    Stop => |_actor, stop, context| Self::stop(stop.reply, context);
+    Stop => |_actor, stop, context| {
+        stop.reply.send(());
+        context.stop();
+    };
 }

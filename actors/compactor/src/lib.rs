@@ -18,6 +18,7 @@ mod actor;
 mod metrics;
 pub mod pacing;
 pub mod policy;
+mod start;
 
-pub use actor::{CompactorConfig, Links, Ports, Started, start};
 pub use policy::AutoMode;
+pub use start::{CompactorConfig, Links, Ports, Started, start};

@@ -1,9 +1,9 @@
 //! The shell: hands messages to the core and performs its effects, and keeps the time that this takes.
 
-use crate::compaction_hasher::CompactionHasher;
 use crate::core::{Core, Effect};
 use crate::engine::{EngineReplaced, EngineWriter, Work};
 use crate::metrics;
+use crate::readers::compaction_hash::CompactionHasher;
 use crate::start::{Links, MvccConfig};
 use actix::{Actor, ActorContext, Context, Handler};
 use arc_swap::ArcSwap;

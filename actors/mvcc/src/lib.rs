@@ -1,23 +1,25 @@
-//! The shell of the state machine: one thread that applies the log, and the threads that read and write for it.
+//! The state machine's thread: it applies the log, and the threads around it read and write for it.
 //!
 //! ```text
-//!   Apply --> actor (apply, seal, publish, then reply) --batches--> engine_writer --> engine
-//!               |                                                        | persisted
-//!               | views                                                  v
-//!               +-----> reader, handlers                               Raft (may truncate its log)
+//!   Apply, Tick, CompactStep --> actor --> core --> credits, lease changes, events, replies (in this order: core::outbox)
+//!                                  |         | views
+//!                     Write, Hash  |         +-----> readers, handlers
+//!                                  v
+//!                          engine (writer, persist) --persisted--> Raft (may truncate its log)
 //! ```
 //!
 //! A batch of entries is applied as a whole: its changes become visible in one new read view, and only
-//! then are its callers answered. A compaction is hashed by `compaction_hasher` before anything of it is removed.
+//! then are its callers answered. A compaction is hashed before anything of it is removed.
+//!
+//! Two cores decide, and have no thread, clock or file: [`core`] what is told to whom, and [`engine::core`] when the
+//! engine is written, persisted and copied. Everything else carries out what they say.
 
 mod actor;
-pub mod compaction_hasher;
 pub mod core;
 pub mod engine;
 pub mod events;
 pub mod metrics;
-mod priority;
-pub mod reader;
+pub mod readers;
 mod start;
 
 pub use core::{Core, Effect, Write};

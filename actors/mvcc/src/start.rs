@@ -1,10 +1,10 @@
 //! How the state machine's actor is started and linked, and its doors.
 
 use crate::actor::{Connect, Mvcc};
-use crate::compaction_hasher::CompactionHasher;
 use crate::core::{Core, published};
 use crate::engine::{EngineReplaced, EngineSetup, EngineWriter};
 use crate::metrics;
+use crate::readers::compaction_hash::CompactionHasher;
 use actix::{Actor, Addr, ArbiterHandle};
 use arc_swap::ArcSwap;
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};

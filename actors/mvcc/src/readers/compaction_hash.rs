@@ -1,9 +1,9 @@
 //! The thread that hashes compactions.
 //!
-//! A hash reads the whole history, so it is nobody else's work: not the writer's, and not a reader's whom others wait
-//! for. The removal of what was compacted begins when it is done.
+//! A hash reads the whole history, so it has a thread of its own: nobody waits for it, and everybody waits for the writer
+//! and the readers. The removal of what was compacted begins when it is done.
 
-use crate::priority;
+use super::priority;
 use rusd_messages::fatal;
 use rusd_storage::engine::EngineError;
 use rusd_storage::{CompactionHash, StorageError};
@@ -15,13 +15,13 @@ const QUEUED_COMPACTIONS: usize = 1;
 
 /// The sending side of the thread.
 #[derive(Clone, Debug)]
-pub struct CompactionHasher {
+pub(crate) struct CompactionHasher {
     work: flume::Sender<CompactionHash>,
 }
 
 impl CompactionHasher {
     /// Starts the thread.
-    pub fn spawn() -> io::Result<Self> {
+    pub(crate) fn spawn() -> io::Result<Self> {
         let (work, queue) = flume::bounded(QUEUED_COMPACTIONS);
         std::thread::Builder::new()
             .name("compaction-hash".to_owned())
@@ -35,7 +35,7 @@ impl CompactionHasher {
     }
 
     /// Hands a compaction over. What finds no room goes without a hash.
-    pub fn send(&self, compaction: CompactionHash) {
+    pub(crate) fn send(&self, compaction: CompactionHash) {
         let _unhashed = self.work.try_send(compaction);
     }
 }

@@ -1,43 +1,16 @@
-//! Readers: threads that answer what would occupy a gRPC thread for too long.
-//!
-//! All of them take from one queue, so that one long read delays nobody while another thread is free.
-//! History for the watch hub has a thread of its own: a HashKV over everything must not hold up watchers.
+//! Past events for the watch hub, a page at a time.
 
 use crate::events::{event, previous};
-use crate::priority;
-use rusd_messages::reader::{HashKv, History, LargeRange, Read};
+use rusd_messages::reader::History;
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, RevisionEvents};
 use rusd_messages::{Delivery, Port, fatal};
-use rusd_proto::EtcdError;
-use rusd_proto::etcdserverpb as pb;
-use rusd_state::kv::range;
 use rusd_storage::{Change, ReadAt, ReadView, StorageError, StorageResult, Views};
 use std::io;
 
-/// Large reads that may wait; a handler that finds the queue full answers `too many requests`.
-pub const READ_QUEUE: usize = 1024;
 /// The hub has one page outstanding at a time.
-pub const HISTORY_QUEUE: usize = 16;
+const HISTORY_QUEUE: usize = 16;
 
-/// Starts `threads` readers.
-pub fn spawn_readers(views: &Views, threads: usize) -> io::Result<Port<Read>> {
-    let (port, queue) = Port::<Read>::to_thread("reader", READ_QUEUE);
-    for n in 0..threads {
-        let views = views.clone();
-        let queue = queue.clone();
-        std::thread::Builder::new()
-            .name(format!("reader-{n}"))
-            .spawn(move || {
-                priority::let_others_go_first();
-                for read in queue {
-                    answer(&views, read.open());
-                }
-            })?;
-    }
-    Ok(port)
-}
-
-/// Starts the reader of history.
+/// Starts the reader of history. An error if the operating system gives no thread.
 pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
     let (port, queue) = Port::<History>::to_thread("history", HISTORY_QUEUE);
     let views = views.clone();
@@ -56,29 +29,6 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
             }
         })?;
     Ok(port)
-}
-
-fn answer(views: &Views, read: Read) {
-    match read {
-        Read::Range(LargeRange { request, reply }) => {
-            if reply.is_wanted() {
-                reply.send(range::range_on_newest(views, &request));
-            }
-        }
-        Read::HashKv(HashKv { revision, reply }) => reply.send(hash_kv(views, revision)),
-    }
-}
-
-fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {
-    let hash = views
-        .hash_kv(revision)
-        .map_err(|error| fatal_or_reply("HashKV", error))?;
-    Ok(pb::HashKvResponse {
-        header: None,
-        hash: hash.hash,
-        compact_revision: hash.compact_revision,
-        hash_revision: hash.revision,
-    })
 }
 
 fn history(views: &Views, request: &History) -> Result<HistoryRevisions, HistoryError> {
@@ -132,14 +82,5 @@ fn previous_if(
         previous(view, change)
     } else {
         Ok(None)
-    }
-}
-
-/// A deterministic error is the caller's; anything else is a failed disk or a broken invariant.
-fn fatal_or_reply(doing: &'static str, error: StorageError) -> EtcdError {
-    match error {
-        StorageError::Compacted | StorageError::Superseded => EtcdError::Compacted,
-        StorageError::FutureRevision => EtcdError::FutureRevision,
-        error => fatal(doing, &error),
     }
 }
