@@ -104,6 +104,29 @@ impl Groups {
         &mut self.groups[group]
     }
 
+    /// Asserts that the groups have these numbers of members, and that each can be found.
+    pub fn check(&self, members: &HashMap<u32, usize>) {
+        assert_eq!(self.groups.len(), members.len(), "groups without members");
+        for (index, group) in self.groups.iter() {
+            let counted = members.get(&index).copied();
+            assert_eq!(
+                Some(group.members as usize),
+                counted,
+                "members of {group:?}"
+            );
+            assert!(
+                group.synced.len() <= group.members as usize,
+                "too many synced: {group:?}"
+            );
+            assert_eq!(group.entry, None, "left over from a batch: {group:?}");
+            let found = match &group.range {
+                Range::One(key) => self.keys.get(key).copied(),
+                Range::Interval(start, end) => self.intervals.get(start, end.as_ref()),
+            };
+            assert_eq!(found, Some(index), "nobody finds {group:?}");
+        }
+    }
+
     /// How many groups there are.
     pub fn len(&self) -> usize {
         self.groups.len()

@@ -3,6 +3,8 @@
 //! What comes in are the methods here and in `requests`; what goes out are responses on the sinks and at
 //! most one request for history. [`Hub::turn`] is called after each message, or after a few.
 
+mod check;
+
 use crate::groups::Groups;
 use crate::limits;
 use crate::matching::Matching;

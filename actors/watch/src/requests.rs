@@ -25,7 +25,7 @@ impl Hub {
     fn create(&mut self, stream: u32, request: &WatchCreateRequest, seen: Seen) {
         // The client may know more than the hub has been told yet.
         let revision = self.revision.max(seen.revision);
-        let (watch_id, range) = match self.check(stream, request) {
+        let (watch_id, range) = match self.accept(stream, request) {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 return self.respond(stream, NO_WATCH, revision, Content::Refused(refusal));
@@ -49,7 +49,7 @@ impl Hub {
     }
 
     /// The id and range of a new watch, in etcd's order of checks (W-06, W-04, W-03).
-    fn check(
+    fn accept(
         &mut self,
         stream: u32,
         request: &WatchCreateRequest,

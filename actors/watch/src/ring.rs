@@ -87,6 +87,20 @@ impl Ring {
         page
     }
 
+    /// Asserts that it holds what it says, up to `newest`, and no more than it may.
+    pub fn check(&self, newest: i64) {
+        let bytes: usize = self.revisions.iter().map(revision_bytes).sum();
+        assert_eq!(self.bytes, bytes, "bytes in the ring");
+        assert!(self.bytes <= self.max_bytes, "the ring is too large");
+        assert!(
+            self.revisions.len() <= self.max_revisions,
+            "the ring is too long"
+        );
+        let expected = (1..=newest).rev().take(self.revisions.len());
+        let held = self.revisions.iter().rev().map(|held| held.revision);
+        assert!(held.eq(expected), "the ring has a gap before {newest}");
+    }
+
     /// The bytes it holds on to.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,96 +1,85 @@
-//! A vector with holes: stable small indices for things that refer to each other.
+//! The `slab` crate with indices of four bytes: a watcher, of which there may be a million, holds three of them.
 
 use std::ops::{Index, IndexMut};
 
 /// Values by index; freed indices are used again.
+///
+/// An index lives from [`insert`](Self::insert) to [`remove`](Self::remove). Looking up a freed one panics: it is a
+/// broken invariant of the hub, which must end the process rather than serve a wrong watcher.
 #[derive(Debug)]
-pub struct Slab<T> {
-    entries: Vec<Option<T>>,
-    free: Vec<u32>,
-}
+pub struct Slab<T>(slab::Slab<T>);
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            free: Vec::new(),
-        }
+        Self(slab::Slab::new())
     }
 }
 
 impl<T> Slab<T> {
     /// Stores a value.
     pub fn insert(&mut self, value: T) -> u32 {
-        if let Some(index) = self.free.pop() {
-            self.entries[index as usize] = Some(value);
-            return index;
-        }
-        let index = self.entries.len() as u32;
-        self.entries.push(Some(value));
-        index
+        self.0.insert(value) as u32
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, index: u32) -> Option<T> {
-        let value = self.entries.get_mut(index as usize)?.take()?;
-        self.free.push(index);
-        Some(value)
+        self.0.try_remove(index as usize)
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.0.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 
     /// The values, by index.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let indexed = self.entries.iter().enumerate();
-        indexed.filter_map(|(index, entry)| Some((index as u32, entry.as_ref()?)))
+        self.0.iter().map(|(index, value)| (index as u32, value))
     }
 
     /// The values, by index, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        let indexed = self.entries.iter_mut().enumerate();
-        indexed.filter_map(|(index, entry)| Some((index as u32, entry.as_mut()?)))
+        self.0
+            .iter_mut()
+            .map(|(index, value)| (index as u32, value))
     }
 }
 
-/// Indices come only from [`Slab::insert`] and die with [`Slab::remove`]: a hole is a broken invariant of the
-/// hub, which must end the process rather than serve a wrong watcher.
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
     fn index(&self, index: u32) -> &T {
-        match &self.entries[index as usize] {
-            Some(value) => value,
-            None => dangling(index),
-        }
+        &self.0[index as usize]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, index: u32) -> &mut T {
-        match &mut self.entries[index as usize] {
-            Some(value) => value,
-            None => dangling(index),
-        }
+        &mut self.0[index as usize]
     }
-}
-
-#[cold]
-#[allow(clippy::panic)]
-fn dangling(index: u32) -> ! {
-    panic!("the watch hub refers to entry {index}, which is free")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watcher::Watcher;
+
+    /// Laid out as an entry of the crate.
+    #[allow(dead_code)]
+    enum Entry {
+        Vacant(usize),
+        Occupied(Watcher),
+    }
+
+    #[test]
+    fn a_watcher_takes_no_more_room_in_a_slab_than_by_itself() {
+        assert_eq!(std::mem::size_of::<Entry>(), std::mem::size_of::<Watcher>());
+        assert_eq!(std::mem::size_of::<Watcher>(), 48);
+    }
 
     #[test]
     fn indices_stay_and_holes_are_filled() {

@@ -434,7 +434,9 @@ proptest! {
         let mut world = World::new(config, limits);
         for step in steps {
             world.perform(step);
+            world.rig.hub.check();
         }
         world.finish();
+        world.rig.hub.check();
     }
 }

@@ -239,6 +239,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, context: &Context) -> Result<String, Failed> {
         let mut output = format!("> {command}\n");
         output += &self.perform(command, context)?;
+        self.rig.hub.check();
         let streams: Vec<u64> = self.rig.readers.keys().copied().collect();
         for stream in streams {
             if !self.slow.contains(&stream) {

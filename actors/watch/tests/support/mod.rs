@@ -159,6 +159,7 @@ impl Rig {
     /// What the shell does after a message.
     pub fn turn(&mut self) {
         self.hub.turn();
+        self.hub.check();
         if let Some(request) = self.hub.history_request() {
             assert!(self.asked.is_none(), "one request at a time");
             self.asked = Some(request);
