@@ -9,7 +9,8 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-/// What kind of change an entry holds, by etcd's numbers. raft-rs has others: its 2 adds a learner, and it knows no update.
+/// What kind of change an entry holds, by etcd's numbers. raft-rs has others: its 2 adds a learner, and it has no
+/// update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum ConfChangeType {
@@ -23,8 +24,8 @@ pub enum ConfChangeType {
     AddLearnerNode = 3,
 }
 
-/// `raftpb.ConfChange`, as it stands in the log. Its fields are optional: etcd writes a type of 0, and leaves out the id of
-/// a change that nobody waits for.
+/// `raftpb.ConfChange`, as it stands in the log. Its fields are optional: etcd writes a type of 0, and leaves out the
+/// id of a change that nobody waits for.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RaftConfChange {
     /// The id under which the proposer waits for it; none for a founder.

@@ -5,8 +5,8 @@
 //! `PutResponse.prev_kv`, `DeleteRangeResponse.prev_kvs`, `WatchResponse.events`, `Event.kv` and
 //! `Event.prev_kv`. An empty `Bytes` in a singular one of these means "not set".
 //!
-//! What etcd marshals by hand or in JSON is here too, once: membership changes ([`conf_change`]), the member in their context
-//! ([`member_json`]), and what can be told of a request in the log without decoding it ([`request`], [`kind`]).
+//! The rest of what a log entry may hold is here too: membership changes ([`conf_change`]), the member in JSON that is
+//! their context ([`member_json`]), and what can be read of a request without decoding it ([`request`], [`kind`]).
 //!
 //! The gRPC servers are behind the `grpc` feature: storage, state and the actors need only the messages.
 

@@ -1,7 +1,8 @@
 //! A member in JSON, as etcd writes it into the context of a membership change, to the byte.
 //!
-//! The order of the fields is that of etcd's struct, what is empty is left out, no peer URLs at all are `null`, and strings
-//! are escaped as Go's `encoding/json` does: `<`, `>`, `&` and the two line separators of Unicode as `\u003c` and the like.
+//! The order of the fields is that of etcd's struct, empty fields are left out, no peer URLs at all are `null`, and
+//! strings are escaped as Go's `encoding/json` does it: `<`, `>`, `&` and the two line separators of Unicode become
+//! `\u003c` and the like.
 
 use crate::etcdserverpb::Member;
 use serde::{Deserialize, Deserializer};

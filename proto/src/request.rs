@@ -66,8 +66,8 @@ pub fn request_id(data: &[u8]) -> Option<RequestId> {
     decode_varint(&mut &*id.value).ok().map(RequestId)
 }
 
-/// The number of the first field of an encoded proposal that is a request: everything but the header and the old place of
-/// the id. None if there is none, or the bytes before it are not a proposal.
+/// The number of the first field of an encoded proposal that is a request: not the header, nor the old place of the id.
+/// None if there is none, or the bytes before it are not a proposal.
 pub fn first_request_field(data: &[u8]) -> Option<u32> {
     Fields(data)
         .map(|field| field.number)

@@ -40,7 +40,8 @@ pub struct ConfApplied {
     pub rejected: bool,
 }
 
-/// The engine has made everything through `applied` durable: the log may go that far, except for what a checkpoint needs.
+/// The engine has made everything through `applied` durable: the log may be truncated that far, except for what a
+/// checkpoint needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnginePersisted {
     /// The applied index that a completed `persist` covers.

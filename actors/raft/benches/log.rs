@@ -9,15 +9,16 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use raft::eraftpb::Entry;
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{Applied, ConfApplied, Propose};
-use rusd_messages::{ClusterId, Index, MemberId, Port, RaftStatus, Reply, RequestId};
+use rusd_messages::{ClusterId, Delivery, Index, MemberId, Port, RaftStatus, Reply, RequestId};
 use rusd_proto::etcdserverpb::{InternalRaftRequest, Member, PutRequest};
 use rusd_proto::{ApplyReply, request};
 use rusd_raft::core::Effect;
 use rusd_raft::log::{Append, Truncated, Vote};
-use rusd_raft::{Bootstrap, Core, CoreConfig, Identity, Links, Log, LogConfig, RaftConfig};
+use rusd_raft::{Bootstrap, Core, CoreConfig, Identity, Links, Log, LogConfig, Ports, RaftConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const MEMBER: MemberId = MemberId(0xa1);
@@ -204,6 +205,28 @@ fn actor(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A state machine that answers everything.
+fn apply_all(ports: Ports, applies: flume::Receiver<Delivery<Apply>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for delivery in applies {
+            let apply = delivery.open();
+            let through = apply.entries.last().unwrap().index;
+            for entry in apply.entries {
+                if entry.kind == EntryKind::ConfChange {
+                    let _ = ports.conf_applied.tell(ConfApplied {
+                        index: entry.index,
+                        rejected: false,
+                    });
+                }
+                if let Some(reply) = entry.reply {
+                    reply.send(Ok(ApplyReply::Done));
+                }
+            }
+            let _ = ports.applied.tell(Applied { through });
+        }
+    })
+}
+
 fn closed_loop(callers: u64, iterations: u64) -> Duration {
     let dir = tempfile::tempdir().unwrap();
     let log = new_log(dir.path());
@@ -221,27 +244,7 @@ fn closed_loop(callers: u64, iterations: u64) -> Duration {
         apply,
         role_changed: Vec::new(),
     });
-    let machine = {
-        let ports = ports.clone();
-        std::thread::spawn(move || {
-            for delivery in applies {
-                let apply = delivery.open();
-                let through = apply.entries.last().unwrap().index;
-                for entry in apply.entries {
-                    if entry.kind == EntryKind::ConfChange {
-                        let _ = ports.conf_applied.tell(ConfApplied {
-                            index: entry.index,
-                            rejected: false,
-                        });
-                    }
-                    if let Some(reply) = entry.reply {
-                        reply.send(Ok(ApplyReply::Done));
-                    }
-                }
-                let _ = ports.applied.tell(Applied { through });
-            }
-        })
-    };
+    let machine = apply_all(ports.clone(), applies);
     let next = Arc::new(AtomicU64::new(1));
     // Callers are tasks of one runtime thread, as in a server.
     let runtime = actix_rt::Runtime::new().unwrap();

@@ -1,7 +1,7 @@
 //! Membership changes as raft-rs takes them.
 //!
-//! The log holds etcd's encoding ([`rusd_proto::conf_change`]), whose types have other numbers than those of raft-rs. An
-//! update of peer URLs is a change for the state machine, and none for Raft.
+//! The log holds etcd's encoding ([`rusd_proto::conf_change`]), whose types have other numbers than those of raft-rs.
+//! An update of peer URLs is a change for the state machine, and none for Raft.
 
 use protobuf::Message;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType};

@@ -17,7 +17,7 @@
 //! * [`log`] is the log on disk: opening it (and refusing a damaged one), bootstrapping it, writing it.
 //! * [`core`] decides. It is pure: its inputs are method calls, time is a number in a tick, and what is to be
 //!   done comes out as [`core::Effect`]s. Golden scripts and simulators drive it directly.
-//! * [`actor`] is the shell around it on a thread of its own.
+//! * `actor` is the shell around it on a thread of its own, which [`start()`] starts.
 //! * [`ids`] derives member and cluster ids as etcd does; [`conf_change`] reads membership changes for raft-rs.
 //!
 //! # The life of a write
@@ -32,17 +32,18 @@
 //! Every acknowledged entry was in a batch that had been synced. A torn last record is an unacknowledged
 //! batch, and is cut off at the next start. Anything else that does not verify is damage, and refused: see [`log`].
 
-pub mod actor;
+mod actor;
 pub mod conf_change;
 pub mod core;
 pub mod ids;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod start;
 
 pub use self::core::{Core, CoreConfig, Counts, StartError};
 pub use self::log::{Bootstrap, Identity, Log, LogConfig, LogError};
-pub use actor::{Links, Ports, RaftConfig, Started, start};
+pub use start::{Links, Ports, RaftConfig, Started, start};
 
 /// The Raft messages between members, for the transport that carries them.
 pub use raft::eraftpb::Message as PeerMessage;

@@ -29,7 +29,7 @@ pub const APPLY_BATCH_ENTRIES_MAX: usize = 512;
 pub const APPLY_BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Entries handed to the state machine and not yet applied. Below [`APPLY_GAP_MAX`]: the gap is what callers
-/// are told of, the credit is what bounds the queue.
+/// see as an error, the credit is what bounds the queue.
 pub const APPLY_CREDIT_ENTRIES: usize = 2_048;
 
 /// Bytes handed to the state machine and not yet applied.
@@ -45,6 +45,9 @@ pub const TAIL_KEEP_BYTES: usize = 4 << 20;
 /// Entries kept in the log below the applied index when there are other members, so that a slow one
 /// catches up from the log rather than from a snapshot (O-09).
 pub const CATCH_UP_ENTRIES: u64 = 5_000;
+
+/// A truncation waits this long for entries that are written anyway; then it is written alone.
+pub const TRUNCATION_DELAY_MS_MAX: u64 = 1_000;
 
 /// Readies whose messages may wait for the disk. Only a stalled disk makes so many.
 pub const AFTER_PERSIST_MAX: usize = 1_024;

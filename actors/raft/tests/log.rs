@@ -91,6 +91,40 @@ fn pr_11_a_log_in_use_is_refused_with_its_directory() {
     assert!(error.to_string().contains(dir.path().to_str().unwrap()));
 }
 
+/// What a crash that stops at byte `cut` may leave of what comes behind.
+fn tear(bytes: &mut Vec<u8>, cut: usize, tail: &str, synced: &[(usize, u64)], rng: &mut StdRng) {
+    let end = synced.last().unwrap().0;
+    // A record that was complete before the crash is there whole; the torn one loses its end.
+    let torn_end = synced
+        .iter()
+        .map(|(at, _)| *at)
+        .find(|at| *at > cut)
+        .unwrap_or(end);
+    match tail {
+        "gone" => bytes.truncate(cut),
+        "zeros" => bytes[cut..].fill(0),
+        "garbage" => {
+            bytes[torn_end..].fill(0);
+            bytes[cut..torn_end.max(cut)]
+                .iter_mut()
+                .for_each(|byte| *byte = rng.random());
+        }
+        // Pages of one write may reach the disk in any order: its start may be what is missing.
+        _ => {
+            bytes[torn_end..].fill(0);
+            let torn_start = synced
+                .iter()
+                .rev()
+                .map(|(at, _)| *at)
+                .find(|at| *at <= cut)
+                .unwrap();
+            // The first bytes of a length are zero anyway: at least its header is missing.
+            let missing = cut.max(torn_start + 16).min(torn_end);
+            bytes[torn_start..missing].fill(0);
+        }
+    }
+}
+
 /// Whatever byte a crash stops at, the log is a prefix of what was written with every synced batch in it.
 #[test]
 fn a_crash_at_any_byte_leaves_a_prefix() {
@@ -132,35 +166,7 @@ fn a_crash_at_any_byte_leaves_a_prefix() {
             let path = crashed.join("0000000000000001.raftlog");
             let mut bytes = fs::read(&path).unwrap();
             bytes.truncate(end + 4096);
-            // A record that was complete before the crash is there whole; the torn one loses its end.
-            let torn_end = synced
-                .iter()
-                .map(|(at, _)| *at)
-                .find(|at| *at > cut)
-                .unwrap_or(end);
-            match tail {
-                "gone" => bytes.truncate(cut),
-                "zeros" => bytes[cut..].fill(0),
-                "garbage" => {
-                    bytes[torn_end..].fill(0);
-                    bytes[cut..torn_end.max(cut)]
-                        .iter_mut()
-                        .for_each(|byte| *byte = rng.random());
-                }
-                // Pages of one write may reach the disk in any order: its start may be what is missing.
-                _ => {
-                    bytes[torn_end..].fill(0);
-                    let torn_start = synced
-                        .iter()
-                        .rev()
-                        .map(|(at, _)| *at)
-                        .find(|at| *at <= cut)
-                        .unwrap();
-                    // The first bytes of a length are zero anyway: at least its header is missing.
-                    let missing = cut.max(torn_start + 16).min(torn_end);
-                    bytes[torn_start..missing].fill(0);
-                }
-            }
+            tear(&mut bytes, cut, tail, &synced, &mut rng);
             fs::write(&path, bytes).unwrap();
             let expected = synced.iter().rev().find(|(at, _)| *at <= cut).unwrap().1;
             let tail_log = Log::open(LogConfig::new(&crashed))

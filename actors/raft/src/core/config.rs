@@ -49,9 +49,9 @@ pub enum StartError {
     },
     /// The log no longer has what the engine has yet to apply.
     #[error(
-        "the store has applied entry {applied} of the log, but the log begins only after entry {truncated}: the store is \
-         older than the log, so this member refuses to start. Put the store that belongs to the log back, or a backup of \
-         the whole data directory"
+        "the store has applied entry {applied} of the log, but the log begins only after entry {truncated}: the store \
+         is older than the log, so this member refuses to start. Put the store that belongs to the log back, or a \
+         backup of the whole data directory"
     )]
     StoreTooOld {
         /// What the engine has applied.

@@ -205,11 +205,11 @@ impl Core {
         effects.push(Effect::Append(append));
     }
 
-    /// Whether a truncation has waited for company long enough, or the log is about to be closed.
+    /// Whether a truncation has waited long enough for entries to be written with, or the log is about to be closed.
     fn truncation_is_overdue(&self) -> bool {
-        const PATIENCE_MS: u64 = 1_000;
         self.truncate.is_some()
-            && (self.stopping || self.now_ms >= self.truncate_since_ms + PATIENCE_MS)
+            && (self.stopping
+                || self.now_ms >= self.truncate_since_ms + limits::TRUNCATION_DELAY_MS_MAX)
     }
 
     /// Notices a change of leader.
@@ -258,8 +258,8 @@ impl Core {
             self.status.set_reads_are_local(false);
         }
         let changed = RoleChanged { role, term, leader };
-        if self.told != Some(changed) {
-            self.told = Some(changed);
+        if self.announced != Some(changed) {
+            self.announced = Some(changed);
             self.status.set_leadership(term, leader);
             effects.push(Effect::RoleChanged(changed));
         }

@@ -9,8 +9,8 @@
 //! For each ready of raft-rs, in this order (`drive.rs`):
 //!
 //! 1. *Persist*: entries enter the tail, where raft-rs reads them, and together with the vote the append batch that
-//!    is collecting. One batch is in flight at a time; the next one leaves when it is answered. A ready that only moves the
-//!    commit index is not written: the index rides in the next batch, and is a hint anyway.
+//!    is collecting. One batch is in flight at a time; the next one leaves when it is answered. A ready that only
+//!    moves the commit index is not written: the index is in the next batch, and is a hint anyway.
 //! 2. *Send*: a leader's messages at once; anybody else's only when everything before them is persisted.
 //! 3. *Apply*: committed entries queue for the state machine, which gets them in batches as its credits allow.
 //! 4. *Advance*: `advance_append_async` now, `on_persist_ready` when the batch is answered (or at once if there
@@ -120,7 +120,7 @@ pub struct Core {
     late_heartbeats: u64,
     /// The term in which this member has applied an entry of its own as leader.
     led_term: Option<Term>,
-    told: Option<RoleChanged>,
+    announced: Option<RoleChanged>,
     transfer: Option<Transfer>,
     stopping: bool,
     stopped: Option<Reply<()>>,
@@ -143,23 +143,9 @@ impl Core {
         mut tail: LogTail,
         status: Arc<RaftStatus>,
     ) -> Result<Self, StartError> {
+        check_start(config.applied, &tail)?;
         let applied = config.applied;
-        let (last, truncated) = (tail.last(), tail.truncated().index);
-        if tail.conf().state.voters.is_empty() {
-            return Err(StartError::NotBootstrapped);
-        }
-        if applied.0 > last {
-            return Err(StartError::LostEntries {
-                applied: applied.0,
-                last,
-            });
-        }
-        if applied.0 < truncated {
-            return Err(StartError::StoreTooOld {
-                applied: applied.0,
-                truncated,
-            });
-        }
+        let last = tail.last();
         // The commit index is written lazily; what the engine has applied was committed.
         tail.set_commit(tail.vote().commit.max(applied.0));
         let vote = tail.vote();
@@ -210,7 +196,7 @@ impl Core {
             leader_changes: 0,
             late_heartbeats: 0,
             led_term: None,
-            told: None,
+            announced: None,
             transfer: None,
             stopping: false,
             stopped: None,
@@ -484,6 +470,21 @@ impl Core {
     pub fn in_memory(&self) -> usize {
         self.node.store().in_memory()
     }
+}
+
+/// Whether the engine, which has applied the log through `applied`, and the log fit together.
+fn check_start(applied: Index, tail: &LogTail) -> Result<(), StartError> {
+    let (applied, last, truncated) = (applied.0, tail.last(), tail.truncated().index);
+    if tail.conf().state.voters.is_empty() {
+        return Err(StartError::NotBootstrapped);
+    }
+    if applied > last {
+        return Err(StartError::LostEntries { applied, last });
+    }
+    if applied < truncated {
+        return Err(StartError::StoreTooOld { applied, truncated });
+    }
+    Ok(())
 }
 
 fn shown(node: &RawNode<LogTail>) -> Shown {

@@ -1,9 +1,9 @@
 //! The files of the log, as raft-engine is given them: a failed sync ends the process here.
 //!
-//! raft-engine panics when a sync fails, without naming the file. Nothing can go on after that: the kernel reports a page
-//! that it could not write once, and may have forgotten it, so what is on disk is known only after a restart. Here the
-//! failure is told in an operator's words before raft-engine sees it. Other failures are returned, with the number that
-//! raft-engine leaves out of its errors.
+//! raft-engine panics when a sync fails, without naming the file. Nothing can go on after that: the kernel reports once
+//! that it could not write a page, and may drop the page, so only a restart finds out what is on disk. Here the process
+//! ends with the path, the error and a remedy before raft-engine can panic. Other failures are returned, with the error
+//! number that raft-engine leaves out.
 
 use super::LogError;
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};

@@ -12,14 +12,14 @@
 //!    point and the first entry, nothing committed beyond the last one, a known format version. If the newest segment
 //!    of the rewrite queue is torn, each entry is read as well: what was torn off has to be in the log still.
 //!
-//! A damaged *last* record cannot be told from a torn one. If it held acknowledged entries, the engine's applied index or
-//! the logged commit index is beyond the end of the log, and the start is refused for that.
+//! A damaged *last* record looks like a torn one. If it held acknowledged entries, the engine's applied index or the
+//! logged commit index is beyond the end of the log, and the start is refused for that.
 //!
 //! # Truncation
 //!
-//! Entries go once the engine has made durable what they did (`EnginePersisted`), and a sole voter's checkpoint has it
-//! too: the truncation rides in the record of the
-//! next append, and whole segments are then removed by a thread of their own.
+//! Entries are removed once the engine has made durable what they did (`EnginePersisted`), and a sole voter's
+//! checkpoint has it too: the truncation is part of the record of the next append, and whole segments are then removed
+//! by a thread of their own.
 
 pub mod error;
 mod files;

@@ -13,12 +13,12 @@
 //! items    = count varint | (region varint | kind u8 | item)*
 //! ```
 //!
-//! *A torn tail* is the record that was being written when the power went, or the process: at most one record is
-//! unsynced at any time (truncations ride in the record of the next append), so nothing valid can follow it. *Damage* is a
-//! record that does not verify and is followed by one that does, or that is in a segment other than the newest:
-//! a segment is synced to its end before the next one is begun. And so is a record whose checksums match but which
-//! says what this program never writes, wherever it is: raft-engine takes such a record at its word, and ends the process
-//! over a length beyond its end or over entries that do not follow the ones before them.
+//! *A torn tail* is the record that was being written when the power or the process failed: at most one record is
+//! unsynced at any time (a truncation is part of the record of the next append), so nothing valid can follow it.
+//! *Damage* is a record that does not verify and is followed by one that does, or that is in a segment other than the
+//! newest: a segment is synced to its end before the next one is begun. Damage is also a record whose checksums match
+//! but which says what this program never writes, wherever it is: raft-engine trusts such a record, and panics over a
+//! length beyond its end or over entries that do not follow the ones before them.
 
 use super::REGION;
 use thiserror::Error;

@@ -43,6 +43,12 @@ impl Append {
             && self.truncate.is_none()
     }
 
+    /// Whether a sole voter's Raft thread may write it itself. Truncations go to the thread that can have segments
+    /// removed.
+    pub(crate) fn fits_inline(&self, bytes_max: usize) -> bool {
+        self.entry_bytes <= bytes_max && self.truncate.is_none()
+    }
+
     /// Joins what comes later to what has not been written yet.
     pub fn merge(&mut self, later: Append) {
         self.ready = later.ready;
@@ -61,7 +67,7 @@ impl Append {
     }
 }
 
-/// Told to the Raft thread: a batch is durable.
+/// Sent to the Raft thread when a batch is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persisted {
     /// The newest ready that the batch covered.
@@ -209,7 +215,7 @@ impl WriterThread {
         }
     }
 
-    /// Waits until everything is written and the files are let go of.
+    /// Waits until everything is written and the files are closed.
     pub fn stop(self) {
         drop(self.appends);
         if self.writer.join().is_err() {

@@ -512,11 +512,9 @@ fn show_message(message: &Message) -> String {
     )
 }
 
-impl Runner for World {
-    type Command = Command;
-
-    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
-        let mut out = String::new();
+impl World {
+    /// An input of the core.
+    fn input(&mut self, command: &Command) -> Result<(), Box<dyn Error>> {
         let mut args = command.consume_args();
         match command.name.as_str() {
             // A new cluster, with this member a1.
@@ -579,18 +577,47 @@ impl Runner for World {
                 self.core()
                     .transfer_leader(TransferLeader { target, reply });
             }
+            "step" => self.step(command)?,
+            "stop" => self.core().stop(Reply::ignored()),
+            name => return Err(format!("unknown command {name}").into()),
+        }
+        Ok(())
+    }
+
+    fn show_status(&mut self) -> String {
+        let reads = if self.status.reads_are_local() {
+            "local"
+        } else {
+            "not local"
+        };
+        let leader = self.status.leader();
+        format!(
+            "term {}, leader {}, committed {}, applied {}, reads are {reads}, {} entries in memory\n",
+            self.status.term(),
+            leader.map_or("none".to_owned(), |leader| leader.to_string()),
+            self.status.committed(),
+            self.status.applied(),
+            self.core().in_memory()
+        )
+    }
+}
+
+impl Runner for World {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut out = String::new();
+        match command.name.as_str() {
             // Ticks of 100 ms, for so many milliseconds.
             "elapse" => {
-                let ms: u64 = args.next_pos().unwrap().parse()?;
+                let ms: u64 = command.consume_args().next_pos().unwrap().parse()?;
                 for _ in 0..ms / 100 {
                     self.now_ms += 100;
                     let now_ms = self.now_ms;
                     self.core().tick(now_ms);
                     self.drive(&mut out);
                 }
-                return Ok(out);
             }
-            "step" => self.step(command)?,
             // The disk and the state machine do all they are given, until nothing is left to do.
             "settle" => {
                 self.drive(&mut out);
@@ -600,30 +627,12 @@ impl Runner for World {
                     self.drive(&mut out);
                 }
             }
-            "stop" => self.core().stop(Reply::ignored()),
-            "status" => {
-                let leader = self
-                    .status
-                    .leader()
-                    .map_or("none".to_owned(), |leader| leader.to_string());
-                writeln!(
-                    out,
-                    "term {}, leader {leader}, committed {}, applied {}, reads are {}, {} entries in memory",
-                    self.status.term(),
-                    self.status.committed(),
-                    self.status.applied(),
-                    if self.status.reads_are_local() {
-                        "local"
-                    } else {
-                        "not local"
-                    },
-                    self.core().in_memory()
-                )?;
-                return Ok(out);
+            "status" => out = self.show_status(),
+            _ => {
+                self.input(command)?;
+                self.drive(&mut out);
             }
-            name => return Err(format!("unknown command {name}").into()),
         }
-        self.drive(&mut out);
         Ok(out)
     }
 }
