@@ -15,13 +15,14 @@ mod graph;
 mod parts;
 mod threads;
 
+use crate::api::{Api, Context, context};
 use crate::disk::{DataDir, Disk, DiskError};
-use crate::rpc::{self, Context, Grpc};
+use crate::rpc::Grpc;
 use graph::{Graph, Unlinked};
 pub(crate) use parts::Parts;
 use parts::{NodeParts, RequestParts};
 use rusd_messages::mvcc::Defragment;
-use rusd_messages::{Clock, Dropped, Pending, Port, Renewer, Reply, Stop};
+use rusd_messages::{Clock, Dropped, Pending, Port, Proposer, Renewer, Reply, Stop};
 use rusd_mvcc::readers;
 use rusd_raft::{Identity, StartError};
 use std::io;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use threads::Threads;
+use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::warn;
@@ -55,8 +57,7 @@ pub enum NodeError {
 
 /// A member, from start to stop.
 pub struct Node {
-    context: Arc<Context>,
-    watch: rpc::watch::WatchService,
+    api: Arc<Api>,
     health: HealthReporter,
     joined: Option<Pending<()>>,
     threads: Threads,
@@ -74,12 +75,11 @@ impl Node {
             requests,
             facts,
             heartbeat_interval,
-            election_timeout,
         } = parts;
         let disk = Disk::open(disk, data_dir)?;
         let identity = disk.identity;
         let has_grown = disk.has_grown;
-        crate::gauges::init(facts, identity.member);
+        crate::process_metrics::init(facts, identity.member);
         let threads = Threads::start()?;
         let graph = Unlinked::start(actors, disk, &threads)?.link()?;
         if has_grown {
@@ -89,11 +89,9 @@ impl Node {
         let ticking = clock::start(clock, graph.ticks(heartbeat_interval))?;
         let stops = graph.stops();
         let health = HealthReporter::new();
-        let watch_ports = graph.watch.clone();
         let (context, joined) = context(requests, identity, graph, clock, &health)?;
         Ok(Self {
-            watch: rpc::watch::WatchService::new(&context, &watch_ports, election_timeout),
-            context,
+            api: Arc::new(Api::new(context)),
             health,
             joined: Some(joined),
             threads,
@@ -110,19 +108,15 @@ impl Node {
         }
     }
 
-    /// What handlers share.
-    pub fn context(&self) -> Arc<Context> {
-        self.context.clone()
+    /// The requests it answers.
+    pub fn api(&self) -> Arc<Api> {
+        self.api.clone()
     }
 
     /// The gRPC services.
     pub fn grpc(&self) -> Grpc {
-        Grpc::new(
-            self.context.clone(),
-            self.watch.clone(),
-            rpc::lease::LeaseService::new(self.context.clone()),
-            HealthServer::new(HealthService::from_health_reporter(self.health.clone())),
-        )
+        let health = HealthService::from_health_reporter(self.health.clone());
+        Grpc::new(self.api.clone(), HealthServer::new(health))
     }
 
     /// Stops the actors in order; the log and the engine are closed when this returns.
@@ -151,14 +145,14 @@ fn rewrite(graph: &Graph) {
     }
 }
 
-/// What handlers share of the graph, and when it has joined its cluster.
+/// What requests share of the graph, and when it has joined its cluster.
 fn context(
     parts: RequestParts,
     identity: Identity,
     graph: Graph,
     clock: Clock,
     health: &HealthReporter,
-) -> Result<(Arc<Context>, Pending<()>), NodeError> {
+) -> Result<(Context, Pending<()>), NodeError> {
     let RequestParts {
         version,
         limits,
@@ -166,29 +160,57 @@ fn context(
         stop_serving_on_defragment,
     } = parts;
     let publications = graph.publications;
+    let proposer = Proposer::new(graph.raft.propose, graph.request_ids);
     let context = Context {
-        health: stop_serving_on_defragment.then(|| health.clone()),
         cluster: identity.cluster,
         member: identity.member,
-        version,
+        versions: context::Versions {
+            server: version.to_string(),
+            storage: version.cluster().to_string(),
+        },
+        proposer: proposer.with_limit(limits.max_request_bytes),
+        renewer: Renewer::new(publications.live_leases, clock, graph.lease.keep_alive),
         limits,
-        request_ids: graph.request_ids,
         raft: graph.status,
-        ports: rpc::context::Ports {
-            propose: graph.raft.propose,
+        set_serving: stop_serving_on_defragment.then(|| set_serving(health)),
+        ports: context::Ports {
             read_index: graph.raft.read_index,
             transfer_leader: graph.raft.transfer_leader,
             read: readers::spawn_readers(&publications.views, reader_threads)?,
-            renewer: Renewer::new(publications.live_leases, clock, graph.lease.keep_alive),
             time_to_live: graph.lease.time_to_live,
             list_leases: graph.lease.list,
             lease_keys: graph.mvcc.lease_keys,
             defragment: graph.mvcc.defragment,
             raise_alarm: graph.members.raise_alarm,
+            watch: watch_ports(graph.watch),
         },
         views: publications.views,
         applied: publications.applied,
         published: publications.published,
     };
-    Ok((Arc::new(context), graph.joined))
+    Ok((context, graph.joined))
+}
+
+fn watch_ports(hub: rusd_watch::Ports) -> context::WatchPorts {
+    context::WatchPorts {
+        open: hub.open,
+        request: hub.request,
+        sink_ready: hub.sink_ready,
+        close: hub.close,
+        wake_through: hub.wake_through,
+        sink_limits: rusd_watch::limits::SINK,
+    }
+}
+
+/// Tells gRPC's health service.
+fn set_serving(health: &HealthReporter) -> context::SetServing {
+    let health = health.clone();
+    Arc::new(move |serving| {
+        let health = health.clone();
+        let status = match serving {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        Box::pin(async move { health.set_service_status("", status).await })
+    })
 }

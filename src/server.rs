@@ -1,10 +1,13 @@
 //! The server around the graph: binds the listeners, starts the node, serves until a signal comes.
 
-use crate::config::{BindAddress, Config, EtcdUrl, Listen, MetricsDetail};
+use crate::api;
+use crate::config::{Allowed, BindAddress, Config, EtcdUrl, Listen, MetricsDetail, Urls};
 use crate::disk::{DataDir, DataDirError};
 use crate::http::{Http, Origins, Surface};
 use crate::listen::keepalive::KeepAlivePolicy;
-use crate::listen::{self, Address, ListenError, Listener, ServeOptions, SocketOptions};
+use crate::listen::{
+    self, Address, ConnectionService, ListenError, Listener, ServeOptions, SocketOptions,
+};
 use crate::node::{Node, NodeError, Parts};
 use crate::process::{self, StopSignal};
 use crate::rpc::{self, Grpc};
@@ -13,7 +16,8 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use prometheus::{IntCounter, register_int_counter};
+use prometheus::IntCounter;
+use rusd_messages::metrics::counter;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,21 +38,17 @@ const KEEPALIVE_MIN_TIME: Duration = Duration::from_secs(5 * 60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-#[allow(clippy::expect_used)] // A constant name, registered once.
 static RECEIVED_BYTES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!(
+    counter(
         "etcd_network_client_grpc_received_bytes_total",
-        "Bytes received from gRPC clients."
+        "Bytes received from gRPC clients.",
     )
-    .expect("registered once")
 });
-#[allow(clippy::expect_used)] // A constant name, registered once.
 static SENT_BYTES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!(
+    counter(
         "etcd_network_client_grpc_sent_bytes_total",
-        "Bytes sent to gRPC clients."
+        "Bytes sent to gRPC clients.",
     )
-    .expect("registered once")
 });
 
 /// Why the server does not serve (any more).
@@ -108,10 +108,54 @@ pub fn run(config: Config) -> Result<StopSignal, ServeError> {
 
 async fn serve(parts: Parts, data_dir: DataDir) -> Result<StopSignal, ServeError> {
     let signal = tokio::spawn(process::stop_signal());
-    let connections = Arc::new(Semaphore::new(connection_limit()?));
-    rpc::metrics::init(parts.metrics == MetricsDetail::Extensive);
+    api::metrics::init(parts.metrics == MetricsDetail::Extensive);
     crate::http::health::init();
+    let (listeners, options, origins) = bind_all(parts.listen)?;
+    let mut server = Server::new(options);
+    let joined = Arc::new(OnceLock::new());
+    // Health and metrics answer while the member still starts: its probes fail until it has joined (O-13).
+    let probes = Http::new(joined.clone(), Surface::Metrics, origins.clone());
+    for (url, listener) in listeners.metrics {
+        info!(address = %url, "serving metrics");
+        server.accept(listener, None, Some(probes.clone()));
+    }
+    let mut node = Node::start(parts.node, &data_dir)?;
+    process::storage_is_open();
+    node.joined().await?;
+    // The order that etcd has: first the member is ready, then its listeners say that they serve.
+    let _set_once = joined.set(node.api());
+    info!("ready to serve client requests");
+    let http = Http::new(joined, Surface::Client, origins);
+    server.accept_clients(
+        listeners.client,
+        listeners.client_http,
+        Arc::new(node.grpc()),
+        http,
+    );
 
+    let signal = signal
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|source| ServeError::System {
+            doing: "listen for signals",
+            source,
+        })?;
+    info!(signal = signal.name(), "received signal; shutting down");
+    server.drain().await;
+    node.stop().await;
+    Ok(signal)
+}
+
+/// Listeners that are bound and not served yet, each with the URL it was configured by.
+struct Listeners {
+    client: Vec<(EtcdUrl, Listener)>,
+    client_http: Vec<(EtcdUrl, Listener)>,
+    metrics: Vec<(EtcdUrl, Listener)>,
+}
+
+/// Binds every address before anything is started, so that a port that is taken changes nothing.
+fn bind_all(listen: Listen) -> Result<(Listeners, ServeOptions, Arc<Origins>), ServeError> {
     let Listen {
         client_urls,
         client_http_urls,
@@ -125,26 +169,22 @@ async fn serve(parts: Parts, data_dir: DataDir) -> Result<StopSignal, ServeError
         max_concurrent_streams,
         keepalive_min_time,
         keepalive,
-    } = parts.listen;
+    } = listen;
+    let connections = Arc::new(Semaphore::new(connection_limit()?));
     let sockets = SocketOptions {
         reuse_port,
         reuse_address,
     };
-    let bind = |urls: &crate::config::Urls| -> Result<Vec<(EtcdUrl, Listener)>, ServeError> {
+    let bind = |urls: &Urls| -> Result<Vec<(EtcdUrl, Listener)>, ServeError> {
         urls.iter()
             .map(|url| Ok((url.clone(), bind(url, sockets)?)))
             .collect()
     };
-    let client = bind(&client_urls)?;
-    let client_http = bind(&client_http_urls)?;
-    let metrics = bind(&metrics_urls)?;
-
-    let joined = Arc::new(OnceLock::new());
-    let origins = Arc::new(Origins {
-        hosts: host_whitelist,
-        cors,
-    });
-    let (stop, stopped) = watch::channel(false);
+    let listeners = Listeners {
+        client: bind(&client_urls)?,
+        client_http: bind(&client_http_urls)?,
+        metrics: bind(&metrics_urls)?,
+    };
     let options = ServeOptions {
         max_concurrent_streams,
         server_ping_interval: keepalive.map_or(KEEPALIVE_INTERVAL, |k| k.interval),
@@ -156,72 +196,79 @@ async fn serve(parts: Parts, data_dir: DataDir) -> Result<StopSignal, ServeError
         },
         connections,
     };
-    let mut served = JoinSet::new();
-    // Health and metrics answer while the member still starts: its probes fail until it has joined (O-13).
-    let probes = App::http_only(Http::new(joined.clone(), Surface::Metrics, origins.clone()));
-    for (url, listener) in metrics {
-        info!(address = %url, "serving metrics");
-        served.spawn(listen::serve(
-            listener,
-            probes.clone(),
-            options.clone(),
-            stopped.clone(),
-        ));
-    }
-
-    let mut node = Node::start(parts.node, &data_dir)?;
-    process::storage_is_open();
-    node.joined().await?;
-    let http = Http::new(joined.clone(), Surface::Client, origins);
-    let grpc = Arc::new(node.grpc());
-    // The order that etcd has: first the member is ready, then its listeners say that they serve.
-    let _set_once = joined.set(node.context());
-    let split = !client_http.is_empty();
-    let app = App {
-        grpc: Some(grpc),
-        http: (!split).then(|| http.clone()),
+    let origins = Origins {
+        hosts: names(host_whitelist),
+        cors: names(cors),
     };
-    info!("ready to serve client requests");
-    if !split {
-        warn!(
-            "gRPC and HTTP share the client listeners; --listen-client-http-urls would separate them"
-        );
+    Ok((listeners, options, Arc::new(origins)))
+}
+
+fn names(allowed: Allowed) -> Option<Vec<String>> {
+    match allowed {
+        Allowed::All => None,
+        Allowed::Only(names) => Some(names),
     }
-    for (url, listener) in client {
-        info!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-        served.spawn(listen::serve(
-            listener,
-            app.clone(),
-            options.clone(),
-            stopped.clone(),
-        ));
-    }
-    for (url, listener) in client_http {
-        info!(traffic = "http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-        served.spawn(listen::serve(
-            listener,
-            App::http_only(http.clone()),
-            options.clone(),
-            stopped.clone(),
-        ));
+}
+
+/// The listeners at work.
+struct Server {
+    options: ServeOptions,
+    served: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Server {
+    fn new(options: ServeOptions) -> Self {
+        Self {
+            options,
+            served: JoinSet::new(),
+            stop: watch::Sender::new(false),
+        }
     }
 
-    let signal = signal
-        .await
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(|source| ServeError::System {
-            doing: "listen for signals",
-            source,
-        })?;
-    info!(signal = signal.name(), "received signal; shutting down");
-    stop.send_replace(true);
-    let drained = async { while served.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-        info!("closing the streams that are still open");
+    /// Serves gRPC, HTTP or both on a listener.
+    fn accept(&mut self, listener: Listener, grpc: Option<Arc<Grpc>>, http: Option<Http>) {
+        let app = move |peer| App {
+            grpc: grpc.clone().map(|grpc| rpc::Connection::new(grpc, peer)),
+            http: http.clone(),
+        };
+        let (options, stop) = (self.options.clone(), self.stop.subscribe());
+        self.served
+            .spawn(listen::serve(listener, app, options, stop));
     }
-    node.stop().await;
-    Ok(signal)
+
+    fn accept_clients(
+        &mut self,
+        client: Vec<(EtcdUrl, Listener)>,
+        client_http: Vec<(EtcdUrl, Listener)>,
+        grpc: Arc<Grpc>,
+        http: Http,
+    ) {
+        let split = !client_http.is_empty();
+        if !split {
+            warn!(
+                "gRPC and HTTP share the client listeners; --listen-client-http-urls would separate them"
+            );
+        }
+        for (url, listener) in client {
+            info!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            let http = (!split).then(|| http.clone());
+            self.accept(listener, Some(grpc.clone()), http);
+        }
+        for (url, listener) in client_http {
+            info!(traffic = "http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            self.accept(listener, None, Some(http.clone()));
+        }
+    }
+
+    /// Accepts no more, and lets open calls finish within reason.
+    async fn drain(mut self) {
+        self.stop.send_replace(true);
+        let drained = async { while self.served.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            info!("closing the streams that are still open");
+        }
+    }
 }
 
 /// What the files of this process leave for connections.
@@ -248,23 +295,17 @@ fn bind(url: &EtcdUrl, options: SocketOptions) -> Result<Listener, ServeError> {
     Ok(Listener::bind(&address, options)?)
 }
 
-/// What answers on a listener: gRPC, HTTP, or both, told apart by the content type.
-#[derive(Clone)]
+/// What answers on a connection: gRPC, HTTP, or both, told apart by the content type.
 struct App {
-    grpc: Option<Arc<Grpc>>,
+    grpc: Option<rpc::Connection>,
     http: Option<Http>,
 }
 
-impl App {
-    fn http_only(http: Http) -> Self {
-        Self {
-            grpc: None,
-            http: Some(http),
-        }
-    }
-}
-
 type AppBody = UnsyncBoxBody<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+impl ConnectionService for App {
+    type Body = AppBody;
+}
 
 impl hyper::service::Service<Request<Incoming>> for App {
     type Response = Response<AppBody>;

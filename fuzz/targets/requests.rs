@@ -7,6 +7,7 @@ use prost::Message;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::ids::{Index, Term};
+use rusd_state::KvError;
 use rusd_state::kv::range::{Pager, estimate, range_on_newest};
 use rusd_state::kv::{quota, txn as transactions, validate};
 use rusd_state::{Entry, EntryKind};
@@ -63,6 +64,15 @@ impl From<EtcdError> for Fault {
     fn from(error: EtcdError) -> Self {
         assert!(error.code() as i32 != 0 && !error.to_string().is_empty());
         Self::Refused
+    }
+}
+
+impl From<KvError> for Fault {
+    fn from(error: KvError) -> Self {
+        match error.into_reply() {
+            Ok(reply) => reply.into(),
+            Err(failure) => panic!("a request made the storage fail: {failure}"),
+        }
     }
 }
 

@@ -40,6 +40,14 @@ macro_rules! etcd_errors {
             /// A RangeStream option that the streaming form does not have (text without prefix).
             #[error("{0}")]
             StreamUnsupported(&'static str),
+            /// A message of the client's own that its transport could not read, in the transport's words.
+            #[error("{text}")]
+            Unreadable {
+                /// The transport's code.
+                code: Code,
+                /// Its text.
+                text: String,
+            },
         }
 
         impl EtcdError {
@@ -48,6 +56,7 @@ macro_rules! etcd_errors {
                 match self {
                     $(Self::$name => Code::$code,)*
                     Self::Defragment(_) => Code::Unknown,
+                    Self::Unreadable { code, .. } => *code,
                     Self::Unimplemented(_) | Self::StreamUnsupported(_) => Code::Unimplemented,
                 }
             }
@@ -120,6 +129,8 @@ etcd_errors! {
     TimeoutWaitApplied = Unavailable, "etcdserver: request timed out, waiting for the applied index took too long";
     /// The CORRUPT alarm is raised.
     Corrupt = DataLoss, "etcdserver: corrupt cluster";
+    /// The deadline that the client set has passed (text of gRPC in Go).
+    DeadlineExceeded = DeadlineExceeded, "context deadline exceeded";
     /// The client closed its watch stream.
     WatchCanceled = Canceled, "etcdserver: watch canceled";
     /// Lease calls on a member that cannot confirm its leadership.

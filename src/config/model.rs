@@ -98,16 +98,6 @@ pub enum Allowed {
     Only(Vec<String>),
 }
 
-impl Allowed {
-    /// Whether the name is allowed.
-    pub fn allows(&self, name: &str) -> bool {
-        match self {
-            Allowed::All => true,
-            Allowed::Only(names) => names.iter().any(|known| known == name),
-        }
-    }
-}
-
 /// The Raft core.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raft {

@@ -1,14 +1,11 @@
 //! `/health` (P-11), `/livez` and `/readyz` (P-12): may this member be sent traffic, should it be restarted?
 
 use super::{Body, text};
-use crate::rpc::Context;
+use crate::api::Context;
 use http::{Response, StatusCode};
-use prometheus::{
-    IntCounter, IntCounterVec, IntGaugeVec, register_int_counter, register_int_counter_vec,
-    register_int_gauge_vec,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
+use rusd_messages::metrics::{counter, counters, gauges};
 use rusd_proto::etcdserverpb as pb;
-use rusd_state::kv::range;
 use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,33 +13,23 @@ use std::time::Duration;
 /// How long the linearizable probe may take: less than the second that probes usually allow.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 
-#[allow(clippy::expect_used)] // Constant names.
-static HEALTH_SUCCESS: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("etcd_server_health_success", "Successful health checks.")
-        .expect("registered once")
-});
-#[allow(clippy::expect_used)] // Constant names.
-static HEALTH_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("etcd_server_health_failures", "Failed health checks.")
-        .expect("registered once")
-});
-#[allow(clippy::expect_used)] // Constant names.
+static HEALTH_SUCCESS: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("etcd_server_health_success", "Successful health checks."));
+static HEALTH_FAILURES: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("etcd_server_health_failures", "Failed health checks."));
 static HEALTHCHECK: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
+    gauges(
         "etcd_server_healthcheck",
         "The last result of each check.",
-        &["type", "name"]
+        &["type", "name"],
     )
-    .expect("registered once")
 });
-#[allow(clippy::expect_used)] // Constant names.
 static HEALTHCHECKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
+    counters(
         "etcd_server_healthchecks_total",
         "The results of each check.",
-        &["type", "name", "status"]
+        &["type", "name", "status"],
     )
-    .expect("registered once")
 });
 
 /// Registers the counters at zero.
@@ -121,7 +108,9 @@ async fn unhealthy(context: &Context, query: &Query) -> Option<String> {
         return Some("RAFT NO LEADER".to_owned());
     }
     let read = if query.serializable {
-        serializable_read(context)
+        context
+            .serializable_read()
+            .map_err(|error| error.to_string())
     } else {
         linearizable_read(context).await
     };
@@ -163,7 +152,8 @@ impl Check {
             // A cluster of one member has no learner.
             Self::DataCorruption | Self::NonLearner => Ok(()),
             Self::SerializableRead => {
-                serializable_read(context).map_err(|error| format!("range error: {error}"))
+                let read = context.serializable_read();
+                read.map_err(|error| format!("range error: {error}"))
             }
             Self::LinearizableRead => linearizable_read(context)
                 .await
@@ -243,22 +233,12 @@ pub async fn probe(context: Option<&Context>, probe: Probe, query: &Query) -> Re
     text(StatusCode::OK, "ok\n")
 }
 
-fn serializable_read(context: &Context) -> Result<(), String> {
-    let request = pb::RangeRequest {
-        key: bytes::Bytes::from_static(b"a"),
-        limit: 1,
-        serializable: true,
-        ..pb::RangeRequest::default()
-    };
-    range::range_on_newest(&context.views, &request)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
 async fn linearizable_read(context: &Context) -> Result<(), String> {
     match tokio::time::timeout(PROBE_TIMEOUT, context.linearize()).await {
-        Ok(Ok(())) => serializable_read(context),
-        Ok(Err(status)) => Err(status.message().to_owned()),
+        Ok(Ok(())) => context
+            .serializable_read()
+            .map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("context deadline exceeded".to_owned()),
     }
 }

@@ -2,12 +2,14 @@
 
 pub mod health;
 pub mod metrics;
+mod origins;
 
-use crate::config::Allowed;
-use crate::rpc::Context;
+pub use origins::Origins;
+
+use crate::api::{Api, Context};
 use bytes::Bytes;
 use health::{Probe, Query};
-use http::header::{ALLOW, CONTENT_TYPE, HOST, LOCATION};
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use std::sync::{Arc, OnceLock};
@@ -24,33 +26,20 @@ pub enum Surface {
     Metrics,
 }
 
-/// Who may ask, from where.
-#[derive(Clone, Debug)]
-pub struct Origins {
-    /// `--host-whitelist` (P-06).
-    pub hosts: Allowed,
-    /// `--cors` (P-07).
-    pub cors: Allowed,
-}
-
 /// The handlers. Before the member has joined only the metrics surface answers, and its probes fail.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// Set once the member has joined.
-    context: Arc<OnceLock<Arc<Context>>>,
+    api: Arc<OnceLock<Arc<Api>>>,
     surface: Surface,
     origins: Arc<Origins>,
 }
 
 impl Http {
     /// Handlers for one kind of listener.
-    pub fn new(
-        context: Arc<OnceLock<Arc<Context>>>,
-        surface: Surface,
-        origins: Arc<Origins>,
-    ) -> Self {
+    pub fn new(api: Arc<OnceLock<Arc<Api>>>, surface: Surface, origins: Arc<Origins>) -> Self {
         Self {
-            context,
+            api,
             surface,
             origins,
         }
@@ -58,7 +47,7 @@ impl Http {
 
     /// Answers a request.
     pub async fn call<B>(&self, request: Request<B>) -> Response<Body> {
-        if self.surface == Surface::Client && !self.host_allowed(&request) {
+        if self.surface == Surface::Client && !self.origins.host_allowed(&request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "the host is not in --host-whitelist\n",
@@ -71,14 +60,16 @@ impl Http {
         } else {
             self.route(&request).await
         };
-        self.allow_origin(origin, &mut response);
+        if self.surface == Surface::Client {
+            self.origins.allow(origin, &mut response);
+        }
         response
     }
 
     async fn route<B>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let context = self.context.get().map(|context| &**context);
+        let context = self.api.get().map(|api| api.context());
         // The scrape handler of Prometheus takes every method; monitors ask with HEAD.
         if request.method() != Method::GET && path != "/metrics" && self.serves(path) {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -138,52 +129,12 @@ impl Http {
             _ => Probe::at(path).is_some(),
         }
     }
-
-    fn host_allowed<B>(&self, request: &Request<B>) -> bool {
-        if self.origins.hosts == Allowed::All {
-            return true;
-        }
-        let host = request
-            .headers()
-            .get(HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = host
-            .or(request.uri().authority().map(|a| a.as_str()))
-            .unwrap_or_default();
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => host,
-        };
-        self.origins.hosts.allows(name)
-    }
-
-    fn allow_origin(&self, origin: Option<HeaderValue>, response: &mut Response<Body>) {
-        if self.surface != Surface::Client {
-            return;
-        }
-        let allowed = match &self.origins.cors {
-            Allowed::All => Some(HeaderValue::from_static("*")),
-            some => origin.filter(|origin| origin.to_str().is_ok_and(|origin| some.allows(origin))),
-        };
-        if let Some(allowed) = allowed {
-            let headers = response.headers_mut();
-            headers.insert(
-                "Access-Control-Allow-Methods",
-                HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
-            );
-            headers.insert("Access-Control-Allow-Origin", allowed);
-            headers.insert(
-                "Access-Control-Allow-Headers",
-                HeaderValue::from_static("accept, content-type, authorization"),
-            );
-        }
-    }
 }
 
 /// P-10.
 fn version(context: Option<&Context>) -> Response<Body> {
     let server = context
-        .map(|context| context.version.to_string())
+        .map(|context| context.versions.server.clone())
         .unwrap_or_default();
     let decided = context.and_then(|context| context.published.load().cluster_version.clone());
     let cluster = decided.as_deref().unwrap_or("not_decided");

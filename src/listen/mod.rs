@@ -7,6 +7,7 @@
 pub mod gather;
 pub mod keepalive;
 
+use crate::api::{Peer, PeerAddress};
 use gather::GatheringIo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -120,18 +121,23 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Connection, String)> {
-        match self {
+    async fn accept(&self) -> io::Result<(Connection, Peer)> {
+        let (connection, address) = match self {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Connection::Tcp(stream), remote.to_string()))
+                (Connection::Tcp(stream), PeerAddress::Tcp(remote))
             }
             Self::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Connection::Unix(stream), path.display().to_string()))
+                (Connection::Unix(stream), PeerAddress::Unix(path.clone()))
             }
-        }
+        };
+        let peer = Peer {
+            address,
+            certificate: None,
+        };
+        Ok((connection, peer))
     }
 }
 
@@ -180,26 +186,73 @@ pub struct ServeOptions {
     pub connections: Arc<Semaphore>,
 }
 
-/// Accepts until `stop` turns true, then lets open requests finish.
+/// What serves the requests of one connection.
+pub trait ConnectionService:
+    hyper::service::Service<
+        http::Request<hyper::body::Incoming>,
+        Response = http::Response<Self::Body>,
+        Error = Infallible,
+        Future: Send,
+    > + Send
+    + 'static
+{
+    /// The body of its responses.
+    type Body: http_body::Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static;
+}
+
+/// Accepts until `stop` turns true, then lets open requests finish. `make` is told who is at the other end of a new
+/// connection, and makes what serves it.
 ///
 /// Returns once every connection of this listener is closed; the caller bounds how long it waits for that.
-pub async fn serve<S, B>(
+pub async fn serve<S: ConnectionService>(
     listener: Listener,
-    service: S,
+    make: impl Fn(Arc<Peer>) -> S,
     options: ServeOptions,
     mut stop: watch::Receiver<bool>,
-) where
-    S: hyper::service::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<B>,
-            Error = Infallible,
-        > + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) {
+    let builder = connection_builder(&options);
+    let open = OpenConnections::default();
+    loop {
+        let Ok(permit) = options.connections.clone().acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (connection, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        let peer = Arc::new(peer);
+        let serving = Serving {
+            service: make(peer.clone()),
+            peer,
+            builder: builder.clone(),
+            policy: options.keep_alive.clone(),
+            stop: stop.clone(),
+        };
+        let guard = open.clone();
+        tokio::spawn(async move {
+            let _open = (permit, guard);
+            match connection {
+                Connection::Tcp(io) => serving.run(io).await,
+                Connection::Unix(io) => serving.run(io).await,
+            }
+        });
+    }
+    drop(listener);
+    open.closed().await;
+}
+
+fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -215,77 +268,36 @@ pub async fn serve<S, B>(
         .max_pending_accept_reset_streams(ABANDONED_CALLS_MAX)
         .keep_alive_interval(options.server_ping_interval)
         .keep_alive_timeout(options.server_ping_timeout);
-
-    let open = OpenConnections::default();
-    loop {
-        let Ok(permit) = options.connections.clone().acquire_owned().await else {
-            break;
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = stopped(&mut stop) => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (connection, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
-                continue;
-            }
-        };
-        let service = service.clone();
-        let builder = builder.clone();
-        let policy = options.keep_alive.clone();
-        let stop = stop.clone();
-        let guard = open.clone();
-        tokio::spawn(async move {
-            let _open = (permit, guard);
-            match connection {
-                Connection::Tcp(io) => {
-                    serve_connection(io, remote, builder, service, policy, stop).await
-                }
-                Connection::Unix(io) => {
-                    serve_connection(io, remote, builder, service, policy, stop).await
-                }
-            }
-        });
-    }
-    drop(listener);
-    open.closed().await;
+    builder
 }
 
-async fn serve_connection<I, S, B>(
-    io: I,
-    remote: String,
-    builder: auto::Builder<TokioExecutor>,
+/// One connection, and how it is served.
+struct Serving<S> {
+    peer: Arc<Peer>,
     service: S,
+    builder: auto::Builder<TokioExecutor>,
     policy: KeepAlivePolicy,
-    mut stop: watch::Receiver<bool>,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: hyper::service::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<B>,
-            Error = Infallible,
-        > + Send
-        + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let io = TokioIo::new(GatheringIo::new(PolicedIo::new(io, policy)));
-    let connection = builder.serve_connection(io, service);
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    stop: watch::Receiver<bool>,
+}
+
+impl<S: ConnectionService> Serving<S> {
+    async fn run<I>(mut self, io: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(GatheringIo::new(PolicedIo::new(io, self.policy)));
+        let connection = self.builder.serve_connection(io, self.service);
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = stopped(&mut self.stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            debug!(remote = %self.peer.address, %error, "connection closed");
         }
-    };
-    if let Err(error) = served {
-        debug!(remote, %error, "connection closed");
     }
 }
 

@@ -6,12 +6,12 @@
 //! the build.
 
 use super::millis;
+use crate::api::context::Limits;
 use crate::config::{
     self, AutoCompaction, Config, FeatureGates, Gate, Listen, MetricsDetail, ReportedVersion,
 };
 use crate::disk;
-use crate::gauges::Facts;
-use crate::rpc::context::Limits;
+use crate::process_metrics::Facts;
 use rusd_compactor::{AutoMode, CompactorConfig};
 use rusd_lease::LeaseConfig;
 use rusd_members::version::ClusterVersion;
@@ -40,7 +40,6 @@ pub(crate) struct NodeParts {
     pub(super) requests: RequestParts,
     pub(super) facts: Facts,
     pub(super) heartbeat_interval: Duration,
-    pub(super) election_timeout: Duration,
 }
 
 /// What each actor is told.
@@ -136,7 +135,6 @@ impl Parts {
             requests,
             facts,
             heartbeat_interval,
-            election_timeout,
         };
         Self {
             data_dir,
@@ -185,6 +183,7 @@ fn limit_parts(
         quota_bytes,
         request_timeout,
         warning_unary_request: warning_unary_request_duration,
+        election_timeout: Duration::from_millis(election_ms),
     };
     let mvcc = MvccConfig {
         warning_apply: warning_apply_duration,

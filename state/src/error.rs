@@ -31,21 +31,15 @@ impl KvError {
         matches!(self, Self::Storage(StorageError::Superseded))
     }
 
-    /// The reply that a reader of a published view gives.
+    /// The reply that a reader of a published view gives; an error is a local failure, after which nothing this process
+    /// answers can be trusted: a failed disk or a broken invariant.
     ///
-    /// A superseded view means that compaction has passed the revision that was asked for. Anything else
-    /// that is not a reply is a failed disk or a broken invariant, after which nothing this process answers
-    /// can be trusted.
-    ///
-    /// # Panics
-    ///
-    /// On a local failure: the process ends, and restart recovers from disk.
-    #[allow(clippy::panic)]
-    pub fn into_reply(self) -> EtcdError {
+    /// A superseded view means that compaction has passed the revision that was asked for.
+    pub fn into_reply(self) -> Result<EtcdError, StorageError> {
         match self {
-            Self::Reply(reply) => reply,
-            Self::Storage(StorageError::Superseded) => EtcdError::Compacted,
-            Self::Storage(error) => panic!("storage failed while reading keys: {error}"),
+            Self::Reply(reply) => Ok(reply),
+            Self::Storage(StorageError::Superseded) => Ok(EtcdError::Compacted),
+            Self::Storage(failure) => Err(failure),
         }
     }
 }

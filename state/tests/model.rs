@@ -12,8 +12,10 @@ use common::Node;
 use model::Model;
 use proptest::prelude::*;
 use prost::Message;
+use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::ids::LeaseId;
+use rusd_state::KvError;
 use rusd_state::kv::range::{self, Pager};
 use rusd_state::kv::txn;
 use rusd_storage::ReadAt;
@@ -59,11 +61,11 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
             }
         }
         Step::Range(request) => {
-            let answer = range::range(node.machine.keys(), &request).map_err(|e| e.into_reply());
+            let answer = range::range(node.machine.keys(), &request).map_err(reply);
             prop_assert_eq!(answer, model.range(&request), "{:?}", request);
         }
         Step::Txn(request) => {
-            let answer = txn::read_only(node.machine.keys(), &request).map_err(|e| e.into_reply());
+            let answer = txn::read_only(node.machine.keys(), &request).map_err(reply);
             prop_assert_eq!(answer, model.clone().txn(&request), "{:?}", request);
         }
         Step::Stream(request) => stream(node, model, request)?,
@@ -76,7 +78,7 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
                 ..Default::default()
             };
             prop_assert_eq!(
-                range::range_on_newest(&views, &request),
+                range::range_on_newest(&views, &request).map_err(reply),
                 model.range(&request)
             );
         }
@@ -89,6 +91,11 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
         }
     }
     Ok(())
+}
+
+/// The reply of a read that did not fail on the disk.
+fn reply(error: KvError) -> EtcdError {
+    error.into_reply().unwrap()
 }
 
 /// KV-S01: the chunks, merged, are the unary response.
@@ -111,7 +118,7 @@ fn stream(node: &Node, model: &Model, request: pb::RangeRequest) -> Result<(), T
                 merged.merge(chunk.encode_to_vec().as_slice()).unwrap();
             }
             Err(error) => {
-                prop_assert_eq!(Err(error.into_reply()), model.range(&request));
+                prop_assert_eq!(Err(reply(error)), model.range(&request));
                 return Ok(());
             }
         }

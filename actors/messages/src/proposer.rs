@@ -12,16 +12,27 @@ use std::sync::Arc;
 pub struct Proposer {
     port: Port<Propose>,
     ids: Arc<RequestIds>,
+    /// What an encoded request may have at most.
+    bytes_max: usize,
 }
 
 impl Proposer {
     /// Proposals to `port`, under ids of this member.
     pub fn new(port: Port<Propose>, ids: Arc<RequestIds>) -> Self {
-        Self { port, ids }
+        Self {
+            port,
+            ids,
+            bytes_max: usize::MAX,
+        }
     }
 
-    /// Proposes; what is returned resolves when the request is applied on this member. Errors: `TooManyRequests` if Raft's
-    /// queue is full, `Stopped` if Raft has stopped.
+    /// Refuses requests of more than so many bytes, as a client's are.
+    pub fn with_limit(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
+    }
+
+    /// Proposes; what is returned resolves when the request is applied on this member. Errors: `RequestTooLarge`,
+    /// `TooManyRequests` if Raft's queue is full, `Stopped` if Raft has stopped.
     pub fn propose(&self, request: InternalRaftRequest) -> Result<Pending<ApplyResult>, EtcdError> {
         let (reply, pending) = Reply::channel();
         self.tell(request, reply).map(|()| pending)
@@ -39,6 +50,9 @@ impl Proposer {
     ) -> Result<(), EtcdError> {
         let id = self.ids.next();
         let data = request::encode(id, request);
+        if data.len() > self.bytes_max {
+            return Err(EtcdError::RequestTooLarge);
+        }
         self.port
             .tell(Propose { id, data, reply })
             .map_err(|refused| match refused {

@@ -48,7 +48,6 @@ mod ring;
 mod slab;
 mod stream;
 mod watcher;
-pub mod wire;
 
 pub use actor::{Links, Ports, Started, WatchConfig, start};
 pub use hub::{Counts, HistoryRequest, Hub, HubConfig};

@@ -72,14 +72,10 @@ pub fn range(
 }
 
 /// Answers a Range from the newest published view.
-///
-/// # Panics
-///
-/// On a local failure, as [`KvError::into_reply`].
 pub fn range_on_newest(
     views: &Views,
     request: &pb::RangeRequest,
-) -> Result<pb::RangeResponse, EtcdError> {
+) -> Result<pb::RangeResponse, KvError> {
     on_newest(views, request.revision, |view| range(view, request))
 }
 
@@ -88,20 +84,20 @@ pub(crate) fn on_newest<T>(
     views: &Views,
     at: i64,
     read: impl Fn(&rusd_storage::ReadView) -> Result<T, KvError>,
-) -> Result<T, EtcdError> {
+) -> Result<T, KvError> {
     for _ in 0..OPTIMISTIC_READS {
         match read(&views.peek()) {
             Err(error) if error.is_superseded() => {}
-            result => return result.map_err(KvError::into_reply),
+            result => return result,
         }
     }
     loop {
         let view = views.load();
         match view.register(at) {
-            Ok(_guard) => return read(&view).map_err(KvError::into_reply),
+            Ok(_guard) => return read(&view),
             // Compaction took another step between the load and the registration: the next view knows of it.
             Err(StorageError::Superseded) => {}
-            Err(error) => return Err(KvError::from(error).into_reply()),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use prost::Message;
-use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_storage::{KeyRange, ReadAt, Views};
 
@@ -70,11 +69,7 @@ impl Pager {
     }
 
     /// The next chunk, read from the newest view.
-    ///
-    /// # Panics
-    ///
-    /// On a local failure, as [`KvError::into_reply`].
-    pub fn next_on_newest(&mut self, views: &Views) -> Result<pb::RangeResponse, EtcdError> {
+    pub fn next_on_newest(&mut self, views: &Views) -> Result<pb::RangeResponse, KvError> {
         let (response, next_key) = on_newest(views, self.request.revision, |view| self.read(view))?;
         self.advance(&response, next_key);
         Ok(response)

@@ -59,14 +59,10 @@ pub fn read_only(
 }
 
 /// Answers a transaction that [`is_read_only`] from the newest published view.
-///
-/// # Panics
-///
-/// On a local failure, as [`KvError::into_reply`].
 pub fn read_only_on_newest(
     views: &Views,
     request: &pb::TxnRequest,
-) -> Result<pb::TxnResponse, EtcdError> {
+) -> Result<pb::TxnResponse, KvError> {
     on_newest(views, oldest_revision(request), |view| {
         read_only(view, request)
     })

@@ -1,10 +1,11 @@
 //! What the hub says on a stream: small, typed, and with its events shared.
 
 use bytes::Bytes;
+use rusd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use std::sync::Arc;
 use thiserror::Error;
 
-/// A response before it is put on the wire. The server adds cluster, member and term to its header.
+/// A response before it is a message. The server adds cluster, member and term to its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The watch it belongs to.
@@ -13,6 +14,41 @@ pub struct Response {
     pub revision: i64,
     /// What it says.
     pub content: Content,
+}
+
+impl Response {
+    /// The message that clients get. `header` has everything but the revision, which is the response's own, 0
+    /// included (W-07). The flag says that it may be sent in pieces (W-14).
+    pub fn into_message(self, header: ResponseHeader) -> (WatchResponse, bool) {
+        let mut message = WatchResponse {
+            header: Some(ResponseHeader {
+                revision: self.revision,
+                ..header
+            }),
+            watch_id: self.watch_id,
+            ..WatchResponse::default()
+        };
+        let mut may_be_split = false;
+        match self.content {
+            Content::Created => message.created = true,
+            Content::Refused(refusal) => {
+                message.created = true;
+                message.canceled = true;
+                message.cancel_reason = refusal.to_string();
+            }
+            Content::Canceled => message.canceled = true,
+            Content::Compacted { compacted_revision } => {
+                message.canceled = true;
+                message.compact_revision = compacted_revision;
+            }
+            Content::Progress | Content::ProgressOfAll => {}
+            Content::Events { events, fragment } => {
+                message.events = events.as_slice().to_vec();
+                may_be_split = fragment;
+            }
+        }
+        (message, may_be_split)
+    }
 }
 
 /// What a response says.
@@ -125,3 +161,91 @@ impl PartialEq for Events {
 }
 
 impl Eq for Events {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The id in responses that are not about one watch.
+    const NO_WATCH: i64 = -1;
+
+    const HEADER: ResponseHeader = ResponseHeader {
+        cluster_id: 1,
+        member_id: 2,
+        revision: 0,
+        raft_term: 3,
+    };
+
+    fn said(watch_id: i64, revision: i64, content: Content) -> WatchResponse {
+        let response = Response {
+            watch_id,
+            revision,
+            content,
+        };
+        response.into_message(HEADER).0
+    }
+
+    #[test]
+    fn w_02_created_names_the_watch_and_the_revision() {
+        let created = said(5, 8, Content::Created);
+        assert!(created.created && !created.canceled);
+        assert_eq!((created.watch_id, created.header.unwrap().revision), (5, 8));
+        assert_eq!(created.header.unwrap().raft_term, 3);
+    }
+
+    #[test]
+    fn w_03_w_04_w_06_refusals_are_created_and_canceled_at_once() {
+        for (refusal, reason) in [
+            (
+                WatchRefusal::DuplicateId,
+                "mvcc: duplicate watch ID provided on the WatchStream",
+            ),
+            (WatchRefusal::EmptyRange, "mvcc: watcher range is empty"),
+            (
+                WatchRefusal::NegativeRevision,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+        ] {
+            let refused = said(NO_WATCH, 8, Content::Refused(refusal));
+            assert!(refused.created && refused.canceled);
+            assert_eq!((refused.watch_id, refused.compact_revision), (-1, 0));
+            assert_eq!(refused.cancel_reason, reason);
+        }
+    }
+
+    #[test]
+    fn w_07_compaction_has_no_reason_and_no_header_revision() {
+        let compacted = said(
+            5,
+            0,
+            Content::Compacted {
+                compacted_revision: 30,
+            },
+        );
+        assert!(compacted.canceled && !compacted.created);
+        assert_eq!((compacted.watch_id, compacted.compact_revision), (5, 30));
+        assert_eq!(compacted.cancel_reason, "");
+        assert_eq!(compacted.header.unwrap(), HEADER);
+    }
+
+    #[test]
+    fn w_14_only_watches_that_take_pieces_get_them() {
+        for fragment in [false, true] {
+            let all: std::sync::Arc<[Bytes]> = vec![Bytes::from_static(b"event")].into();
+            let response = Response {
+                watch_id: 0,
+                revision: 2,
+                content: Content::Events {
+                    events: Events::from(all, 0, 5),
+                    fragment,
+                },
+            };
+            let (message, may_be_split) = response.into_message(HEADER);
+            assert_eq!(
+                (message.events.len(), message.fragment, may_be_split),
+                (1, false, fragment)
+            );
+        }
+    }
+}

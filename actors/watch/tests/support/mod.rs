@@ -9,7 +9,7 @@ use rusd_messages::watch::{
     StreamId, sink,
 };
 use rusd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
-use rusd_watch::{HistoryRequest, Hub, HubConfig, wire};
+use rusd_watch::{HistoryRequest, Hub, HubConfig};
 use std::collections::{BTreeMap, HashMap};
 
 /// A change of a key.
@@ -205,7 +205,7 @@ impl Rig {
     }
 }
 
-/// A response in its wire form.
+/// A response as clients get it, and whether it may be sent in pieces.
 pub fn on_wire(response: Response) -> (WatchResponse, bool) {
-    wire::to_wire(response, ResponseHeader::default())
+    response.into_message(ResponseHeader::default())
 }

@@ -5,53 +5,34 @@
 //! of them send at once.
 
 use prometheus::local::LocalHistogram;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, exponential_buckets, register_histogram,
-    register_histogram_vec,
-};
+use prometheus::{Histogram, HistogramVec};
+use rusd_messages::metrics::{histogram, histograms};
 use rusd_proto::RequestKind;
 use rusd_proto::etcdserverpb::WatchResponse;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
-/// Buckets that double from the first on.
-type Buckets = (f64, usize);
+/// Buckets that double from the first on: the first in seconds, the factor, how many.
+type Buckets = (f64, f64, usize);
 
-const REQUEST_BUCKETS: Buckets = (0.001, 14);
-const RANGE_BUCKETS: Buckets = (0.0001, 20);
-const HASH_BUCKETS: Buckets = (0.01, 15);
-
-#[allow(clippy::expect_used)] // Fails only for a name or buckets that are misspelt: constants here.
-fn options(name: &str, help: &str, (first, count): Buckets) -> HistogramOpts {
-    let buckets = exponential_buckets(first, 2.0, count).expect("valid buckets");
-    HistogramOpts::new(name, help).buckets(buckets)
-}
-
-#[allow(clippy::expect_used)] // As in `options`.
-fn histogram(name: &str, help: &str, buckets: Buckets) -> Histogram {
-    register_histogram!(options(name, help, buckets)).expect("a valid metric, registered once")
-}
-
-#[allow(clippy::expect_used)] // As in `options`.
-fn histograms(name: &str, help: &str, buckets: Buckets, labels: &[&str]) -> HistogramVec {
-    register_histogram_vec!(options(name, help, buckets), labels)
-        .expect("a valid metric, registered once")
-}
+const REQUEST_BUCKETS: Buckets = (0.001, 2.0, 14);
+const RANGE_BUCKETS: Buckets = (0.0001, 2.0, 20);
+const HASH_BUCKETS: Buckets = (0.01, 2.0, 15);
 
 static REQUEST_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     histograms(
         "etcd_server_request_duration_seconds",
         "Time to answer a request, by its type.",
-        REQUEST_BUCKETS,
         &["type", "success"],
+        REQUEST_BUCKETS,
     )
 });
 static RANGE_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     histograms(
         "etcd_server_range_duration_seconds",
         "Time to read a range, once the view is new enough.",
-        RANGE_BUCKETS,
         &["success"],
+        RANGE_BUCKETS,
     )
 });
 static HASH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {

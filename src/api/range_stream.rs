@@ -4,16 +4,14 @@
 //! sorted. It is read as Range reads it, and cut.
 
 use super::Context;
-use super::context::status;
+use super::context::reply_or_fatal;
 use bytes::Bytes;
+use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_state::kv::stream::Pager;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tonic::Status;
-
-const PATH: &str = "/etcdserverpb.KV/RangeStream";
 
 /// Where the chunks of one call come from.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub struct Chunks {
 
 impl Chunks {
     /// Pages of a range in key order. Pins the newest revision, if the request names none.
-    pub fn paged(context: Arc<Context>, request: pb::RangeRequest) -> Self {
+    pub(super) fn paged(context: Arc<Context>, request: pb::RangeRequest) -> Self {
         let view = context.views.load();
         let pager = Pager::new(&*view, request, context.limits.max_request_bytes);
         Self {
@@ -45,7 +43,7 @@ impl Chunks {
     }
 
     /// Pieces of a reply to Range.
-    pub fn cut(context: Arc<Context>, mut reply: pb::RangeResponse) -> Self {
+    pub(super) fn cut(context: Arc<Context>, mut reply: pb::RangeResponse) -> Self {
         let kvs = std::mem::take(&mut reply.kvs).into_iter();
         Self {
             context,
@@ -53,11 +51,13 @@ impl Chunks {
         }
     }
 
-    fn next(&mut self) -> Option<Result<pb::RangeResponse, Status>> {
+    fn next(&mut self) -> Option<Result<pb::RangeResponse, EtcdError>> {
         match std::mem::replace(&mut self.source, Source::End) {
             Source::Pager(mut pager) => {
                 rusd_mvcc::metrics::RANGES.inc();
-                let chunk = pager.next_on_newest(&self.context.views).map_err(status);
+                let chunk = pager
+                    .next_on_newest(&self.context.views)
+                    .map_err(reply_or_fatal);
                 if chunk.is_ok() && !pager.is_finished() {
                     self.source = Source::Pager(pager);
                 }
@@ -100,17 +100,12 @@ fn take_chunk(kvs: &mut std::vec::IntoIter<Bytes>, bytes_max: usize) -> Vec<Byte
 }
 
 impl futures_core::Stream for Chunks {
-    type Item = Result<pb::RangeStreamResponse, Status>;
+    type Item = Result<pb::RangeStreamResponse, EtcdError>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.get_mut().next().map(|chunk| {
-            chunk.map(|response| {
-                if let Some(method) = super::metrics::method(PATH) {
-                    method.message_sent();
-                }
-                pb::RangeStreamResponse {
-                    range_response: Some(response),
-                }
+            chunk.map(|response| pb::RangeStreamResponse {
+                range_response: Some(response),
             })
         }))
     }
