@@ -2,98 +2,17 @@
 
 use crate::metrics;
 use crate::proposal::Proposal;
-use crate::timer::{LeaseConfig, LeaseTimer, Renewal, Settled};
+use crate::start::Links;
+use crate::timer::{LeaseTimer, Renewal, Settled};
 use crate::waiting::Waiting;
-use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
+use actix::{Actor, ActorContext, Context, Handler};
 use rusd_messages::lease::{KeepAlive, LeaseChange, LeasesChanged, ListLeases, TimeToLive};
-use rusd_messages::{
-    LeaseId, LiveLeases, Pending, Port, Proposer, Role, RoleChanged, Stop, Tick, receive,
-};
+use rusd_messages::{LeaseId, Pending, Role, RoleChanged, Stop, Tick, receive};
 use rusd_proto::{ApplyResult, EtcdError};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-/// Batches of changes. The credits of Apply bound them; this only names the bound.
-const CHANGES_QUEUE: usize = 4_096;
-/// Renewals and questions of clients: about ten milliseconds of work.
-const REQUESTS_QUEUE: usize = 16_384;
-/// Listings cost in proportion to the leases, and nobody needs many at a time.
-const LISTINGS_QUEUE: usize = 64;
-/// Role changes come seconds apart.
-const ROLES_QUEUE: usize = 64;
-
-/// Whom the lease timer tells.
-#[derive(Clone, Debug)]
-pub struct Links {
-    /// Takes revocations and checkpoints to the log.
-    pub proposer: Proposer,
-}
-
-/// What the lease timer receives.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// From the state machine.
-    pub changes: Port<LeasesChanged>,
-    /// Renewals that cannot be made in place.
-    pub keep_alive: Port<KeepAlive>,
-    /// Questions for what is left.
-    pub time_to_live: Port<TimeToLive>,
-    /// Questions for all leases.
-    pub list: Port<ListLeases>,
-    /// From Raft.
-    pub role: Port<RoleChanged>,
-    /// Time, at least once per [`CHECK_INTERVAL_MS`](crate::timer::CHECK_INTERVAL_MS).
-    pub tick: Port<Tick>,
-    /// Ends the actor; renewals that wait are dropped.
-    pub stop: Port<Stop>,
-}
-
-impl Ports {
-    fn new(address: &Addr<Lease>) -> Self {
-        Self {
-            changes: Port::new("lease_changes", CHANGES_QUEUE, address),
-            keep_alive: Port::new("lease_keep_alive", REQUESTS_QUEUE, address),
-            time_to_live: Port::new("lease_time_to_live", REQUESTS_QUEUE, address),
-            list: Port::new("lease_list", LISTINGS_QUEUE, address),
-            role: Port::new("lease_role", ROLES_QUEUE, address),
-            tick: Port::new("lease_tick", 1, address),
-            stop: Port::new("lease_stop", 1, address),
-        }
-    }
-}
-
-/// A started lease timer, which proposes nothing until it is connected.
-#[derive(Debug)]
-pub struct Started {
-    /// What it receives.
-    pub ports: Ports,
-    address: Addr<Lease>,
-}
-
-impl Started {
-    /// Connects it. Do so before anything is told to it.
-    pub fn connect(self, links: Links) -> Ports {
-        self.address.do_send(Connect(links));
-        self.ports
-    }
-}
-
-/// Starts the actor on an arbiter, which it may share. `live` is the table that the state machine publishes.
-pub fn start(arbiter: &ArbiterHandle, config: LeaseConfig, live: Arc<LiveLeases>) -> Started {
-    metrics::init();
-    let address = Lease::start_in_arbiter(arbiter, move |_| Lease {
-        timer: LeaseTimer::new(config, live),
-        waiting: Waiting::default(),
-        links: None,
-        proposed: VecDeque::new(),
-    });
-    Started {
-        ports: Ports::new(&address),
-        address,
-    }
-}
-
-struct Lease {
+/// The actor.
+pub(crate) struct Lease {
     timer: LeaseTimer,
     waiting: Waiting,
     links: Option<Links>,
@@ -105,7 +24,7 @@ impl Actor for Lease {
     type Context = Context<Self>;
 }
 
-struct Connect(Links);
+pub(crate) struct Connect(pub(crate) Links);
 
 impl actix::Message for Connect {
     type Result = ();
@@ -120,6 +39,16 @@ impl Handler<Connect> for Lease {
 }
 
 impl Lease {
+    /// An actor that is not connected.
+    pub(crate) fn new(timer: LeaseTimer) -> Self {
+        Self {
+            timer,
+            waiting: Waiting::default(),
+            links: None,
+            proposed: VecDeque::new(),
+        }
+    }
+
     /// Proposes what the timer wants.
     fn propose(&mut self) {
         let Some(Links { proposer }) = &self.links else {

@@ -12,15 +12,17 @@
 //! ```
 //!
 //! `timer` is the core and `proposal` what it proposes, `spread` keeps a new leader's deadlines from falling together,
-//! `waiting` holds renewals that cannot be answered yet, and `actor` is the shell.
+//! `waiting` holds renewals that cannot be answered yet, `start` is how
+//! it is started, and `actor` is the shell.
 
 mod actor;
 mod metrics;
 mod proposal;
 mod spread;
+mod start;
 pub mod timer;
 mod waiting;
 
-pub use actor::{Links, Ports, Started, start};
 pub use proposal::Proposal;
+pub use start::{Links, Ports, Started, start};
 pub use timer::LeaseConfig;

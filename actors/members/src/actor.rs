@@ -2,91 +2,17 @@
 
 use crate::proposal::Proposal;
 use crate::reconciler::{MembersConfig, Reconciler};
+use crate::start::Links;
 use crate::waiting::Waiting;
 use crate::{metrics, report};
-use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Handler};
+use actix::{Actor, ActorContext, Context, Handler};
 use rusd_messages::members::{MembersChanged, RaiseAlarm};
-use rusd_messages::{Pending, Port, Proposer, Published, Reply, RoleChanged, Stop, Tick, receive};
+use rusd_messages::{Pending, Published, Reply, RoleChanged, Stop, Tick, receive};
 use rusd_proto::ApplyResult;
 use std::sync::Arc;
 
-/// Changes of members, alarms and version are rare; the credits of Apply bound them.
-const CHANGES_QUEUE: usize = 4_096;
-/// Every refused write asks for the same alarm; what does not fit is asked for again by the next.
-const ALARMS_QUEUE: usize = 4_096;
-/// Role changes come seconds apart.
-const ROLES_QUEUE: usize = 64;
-
-/// Whom the members actor tells.
-#[derive(Clone, Debug)]
-pub struct Links {
-    /// Takes its proposals to the log.
-    pub proposer: Proposer,
-}
-
-/// What the members actor receives.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// From the state machine.
-    pub changed: Port<MembersChanged>,
-    /// From whoever sees a condition for an alarm.
-    pub raise_alarm: Port<RaiseAlarm>,
-    /// From Raft.
-    pub role: Port<RoleChanged>,
-    /// Time, several times per [`RETRY_MS`](crate::reconciler::RETRY_MS).
-    pub tick: Port<Tick>,
-    /// Ends the actor; those who wait for an alarm are dropped.
-    pub stop: Port<Stop>,
-}
-
-impl Ports {
-    fn new(address: &Addr<Members>) -> Self {
-        Self {
-            changed: Port::new("members_changed", CHANGES_QUEUE, address),
-            raise_alarm: Port::new("members_raise_alarm", ALARMS_QUEUE, address),
-            role: Port::new("members_role", ROLES_QUEUE, address),
-            tick: Port::new("members_tick", 1, address),
-            stop: Port::new("members_stop", 1, address),
-        }
-    }
-}
-
-/// A started actor, which proposes nothing until it is connected.
-#[derive(Debug)]
-pub struct Started {
-    /// What it receives.
-    pub ports: Ports,
-    address: Addr<Members>,
-}
-
-impl Started {
-    /// Connects it. Do so before anything is told to it.
-    pub fn connect(self, links: Links) -> Ports {
-        self.address.do_send(Connect(links));
-        self.ports
-    }
-}
-
-/// Starts the actor on an arbiter, which it may share. `joined` is answered once this member has published itself
-/// through the log, and so can serve.
-pub fn start(arbiter: &ArbiterHandle, config: MembersConfig, joined: Reply<()>) -> Started {
-    metrics::init();
-    let address = Members::start_in_arbiter(arbiter, move |_| Members {
-        reconciler: Reconciler::new(config.clone()),
-        waiting: Waiting::new(config.member),
-        config,
-        published: Arc::default(),
-        links: None,
-        proposed: Vec::new(),
-        joined: Some(joined),
-    });
-    Started {
-        ports: Ports::new(&address),
-        address,
-    }
-}
-
-struct Members {
+/// The actor.
+pub(crate) struct Members {
     config: MembersConfig,
     reconciler: Reconciler,
     waiting: Waiting,
@@ -102,7 +28,7 @@ impl Actor for Members {
     type Context = Context<Self>;
 }
 
-struct Connect(Links);
+pub(crate) struct Connect(pub(crate) Links);
 
 impl actix::Message for Connect {
     type Result = ();
@@ -117,6 +43,19 @@ impl Handler<Connect> for Members {
 }
 
 impl Members {
+    /// An actor that is not connected.
+    pub(crate) fn new(config: MembersConfig, joined: Reply<()>) -> Self {
+        Self {
+            reconciler: Reconciler::new(config.clone()),
+            waiting: Waiting::new(config.member),
+            config,
+            published: Arc::default(),
+            links: None,
+            proposed: Vec::new(),
+            joined: Some(joined),
+        }
+    }
+
     /// After every message: hears how proposals ended, and makes new ones.
     fn turn(&mut self) {
         self.hear();

@@ -15,16 +15,17 @@
 //! ```
 //!
 //! `reconciler` is the core and `proposal` what it proposes, `waiting` holds those who asked for an alarm, `version`
-//! compares versions, `report` tells operators what changed, and `actor` is the shell.
+//! compares versions, `report` tells operators what changed, `start` is how it is started, and `actor` is the shell.
 
 mod actor;
 mod metrics;
 mod proposal;
 pub mod reconciler;
 mod report;
+mod start;
 pub mod version;
 mod waiting;
 
-pub use actor::{Links, Ports, Started, start};
 pub use proposal::Proposal;
 pub use reconciler::MembersConfig;
+pub use start::{Links, Ports, Started, start};

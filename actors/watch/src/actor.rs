@@ -1,8 +1,10 @@
 //! The shell: messages to the core, its requests to the history reader, its numbers to the metrics.
 
-use crate::hub::{Counts, Hub, HubConfig};
-use crate::{limits, metrics};
-use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler};
+use crate::burst::Burst;
+use crate::hub::{Counts, Hub};
+use crate::metrics;
+use crate::start::Links;
+use actix::{Actor, AsyncContext, Context, Handler};
 use rusd_messages::reader::History;
 use rusd_messages::watch::{
     CloseStream, Committed, Compacted, FromStream, HistoryPage, Lagged, OpenStream, SinkReady,
@@ -12,129 +14,10 @@ use rusd_messages::{Port, Refused, Stop, Tick, receive};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
-/// Settings of the hub.
-#[derive(Clone, Copy, Debug)]
-pub struct WatchConfig {
-    /// `--watch-progress-notify-interval`.
-    pub progress_notify_interval: Duration,
-    /// `--watch-ring-bytes`: how much memory the most recent events may take.
-    pub ring_bytes: usize,
-}
-
-/// No progress interval is shorter (W-15).
-const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-/// Whom the watch hub tells.
-#[derive(Clone, Debug)]
-pub struct Links {
-    /// The reader of history.
-    pub history: Port<History>,
-}
-
-/// Messages that may come between a revision and its watchers in a burst that does not end.
-const MESSAGES_WAITED_MAX: usize = 64;
-
-/// What the hub receives.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// New streams. To be told; a refusal is the client's.
-    pub open: Port<OpenStream>,
-    /// Requests. To be delivered: the stream's credits bound them.
-    pub request: Port<FromStream>,
-    /// Streams that have room again. To be delivered: one per stream.
-    pub sink_ready: Port<SinkReady>,
-    /// Ended streams. To be delivered: one per stream.
-    pub close: Port<CloseStream>,
-    /// New revisions. To be told; after a refusal, `lagged`.
-    pub committed: Port<Committed>,
-    /// Revisions that are not told one by one.
-    pub lagged: Port<Lagged>,
-    /// The compacted revision.
-    pub compacted: Port<Compacted>,
-    /// Where several streams are woken together. Without it the hub wakes them itself.
-    pub wake_through: Port<WakeThrough>,
-    /// Time, every 100 ms or more often, which is how exact periodic progress is.
-    pub tick: Port<Tick>,
-    /// Ends all streams, after what they were sent; the hub stays, and ends those that come later.
-    pub stop: Port<Stop>,
-    page: Port<HistoryPage>,
-}
-
-impl Ports {
-    fn new(address: &Addr<Watch>) -> Self {
-        Self {
-            open: Port::new("watch_open", limits::OPEN_QUEUE, address),
-            request: Port::new("watch_request", limits::REQUEST_QUEUE, address),
-            sink_ready: Port::new("watch_sink_ready", limits::NOTICE_QUEUE, address),
-            close: Port::new("watch_close", limits::NOTICE_QUEUE, address),
-            committed: Port::new("watch_committed", limits::COMMITTED_QUEUE, address),
-            lagged: Port::new("watch_lagged", limits::NEWS_QUEUE, address),
-            compacted: Port::new("watch_compacted", limits::NEWS_QUEUE, address),
-            wake_through: Port::new("watch_wake_through", 1, address),
-            tick: Port::new("watch_tick", limits::TICK_QUEUE, address),
-            stop: Port::new("watch_stop", 1, address),
-            page: Port::new("watch_page", 1, address),
-        }
-    }
-}
-
-/// A started hub. What it is told before it is connected waits in its queues, except that history is not read.
+/// The actor.
 #[derive(Debug)]
-pub struct Started {
-    /// What it receives.
-    pub ports: Ports,
-    /// What it wants to be told; the state machine reads it.
-    pub demand: Arc<WatchDemand>,
-    address: Addr<Watch>,
-}
-
-impl Started {
-    /// Connects it.
-    pub fn connect(self, links: Links) -> Ports {
-        let page = self.ports.page.clone();
-        self.address.do_send(Connect(Connected { links, page }));
-        self.ports
-    }
-}
-
-/// Starts the hub on `arbiter`, which should be its own.
-pub fn start(arbiter: &ArbiterHandle, config: WatchConfig) -> Started {
-    metrics::init();
-    let random = RandomState::new();
-    let WatchConfig {
-        progress_notify_interval,
-        ring_bytes,
-    } = config;
-    let interval = progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
-    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4);
-    let hub = Hub::new(HubConfig {
-        ring_bytes,
-        ..HubConfig::new(interval_ms.min(u64::MAX / 4), random.hash_one(0_u64))
-    });
-    let demand = Arc::<WatchDemand>::default();
-    let shown = demand.clone();
-    let address = Watch::start_in_arbiter(arbiter, move |_| Watch {
-        hub,
-        demand,
-        connected: None,
-        wake_through: None,
-        random,
-        published: Counts::default(),
-        continuing: false,
-        messages_waited: 0,
-        stopped: false,
-    });
-    Started {
-        ports: Ports::new(&address),
-        demand: shown,
-        address,
-    }
-}
-
-#[derive(Debug)]
-struct Watch {
+pub(crate) struct Watch {
     hub: Hub,
     demand: Arc<WatchDemand>,
     connected: Option<Connected>,
@@ -143,15 +26,16 @@ struct Watch {
     published: Counts,
     /// A [`Continue`] is on its way to this actor.
     continuing: bool,
-    /// Messages handled since revisions began to wait for the end of the burst.
-    messages_waited: usize,
+    burst: Burst,
     stopped: bool,
 }
 
+/// What the hub is connected to.
 #[derive(Debug)]
-struct Connected {
-    links: Links,
-    page: Port<HistoryPage>,
+pub(crate) struct Connected {
+    pub(crate) links: Links,
+    /// Its own port for the pages that it asks for.
+    pub(crate) page: Port<HistoryPage>,
 }
 
 /// Goes on with what is left when the queued messages have had their turn.
@@ -161,7 +45,7 @@ impl actix::Message for Continue {
     type Result = ();
 }
 
-struct Connect(Connected);
+pub(crate) struct Connect(pub(crate) Connected);
 
 impl actix::Message for Connect {
     type Result = ();
@@ -172,18 +56,33 @@ impl Actor for Watch {
 }
 
 impl Watch {
+    /// An actor that is not connected.
+    pub(crate) fn new(hub: Hub, demand: Arc<WatchDemand>, random: RandomState) -> Self {
+        Self {
+            hub,
+            demand,
+            connected: None,
+            wake_through: None,
+            random,
+            published: Counts::default(),
+            continuing: false,
+            burst: Burst::default(),
+            stopped: false,
+        }
+    }
+
+    fn input(&mut self, context: &mut Context<Self>, give: impl FnOnce(&mut Hub)) {
+        give(&mut self.hub);
+        self.turn(context);
+    }
+
     /// After every message: feeds, flushes, asks, publishes, and comes back if there is more.
     fn turn(&mut self, context: &mut Context<Self>) {
         // Before a client learns that its watch exists: what it does next should find it counted.
         self.demand
             .set(self.hub.streams(), self.hub.previous_wanted());
-        if self.hub.has_pending() {
-            self.messages_waited += 1;
-            if self.messages_waited >= MESSAGES_WAITED_MAX {
-                self.hub.pass_on();
-            }
-        } else {
-            self.messages_waited = 0;
+        if self.burst.message(self.hub.has_pending()) {
+            self.hub.pass_on();
         }
         self.hub.turn();
         self.wake_streams();
@@ -268,39 +167,18 @@ impl Watch {
 
 receive! { Watch:
     // They are passed on when the mailbox is empty, so that a burst is sent together.
-    Committed => |watch, committed, context| {
-        watch.hub.committed(committed.revisions);
-        watch.turn(context);
-    };
+    Committed => |watch, committed, context| watch.input(context, |hub| hub.committed(committed.revisions));
     OpenStream => |watch, open, context| {
         watch.open(open);
         watch.turn(context);
     };
-    FromStream => |watch, from, context| {
-        watch.hub.request(from.stream, from.request);
-        watch.turn(context);
-    };
-    SinkReady => |watch, ready, context| {
-        watch.hub.sink_ready(ready.stream);
-        watch.turn(context);
-    };
+    FromStream => |watch, from, context| watch.input(context, |hub| hub.request(from.stream, from.request));
+    SinkReady => |watch, ready, context| watch.input(context, |hub| hub.sink_ready(ready.stream));
     WakeThrough => |watch, through, context| watch.wake_through = Some(through.port);
-    CloseStream => |watch, close, context| {
-        watch.hub.close(close.stream);
-        watch.turn(context);
-    };
-    Lagged => |watch, lagged, context| {
-        watch.hub.lagged(lagged.through);
-        watch.turn(context);
-    };
-    Compacted => |watch, compacted, context| {
-        watch.hub.compacted(compacted.revision);
-        watch.turn(context);
-    };
-    HistoryPage => |watch, page, context| {
-        watch.hub.history_page(page.token, page.result);
-        watch.turn(context);
-    };
+    CloseStream => |watch, close, context| watch.input(context, |hub| hub.close(close.stream));
+    Lagged => |watch, lagged, context| watch.input(context, |hub| hub.lagged(lagged.through));
+    Compacted => |watch, compacted, context| watch.input(context, |hub| hub.compacted(compacted.revision));
+    HistoryPage => |watch, page, context| watch.input(context, |hub| hub.history_page(page.token, page.result));
     Tick => |watch, tick, context| {
         let timer = metrics::PROGRESS_SECONDS.start_timer();
         match watch.hub.tick(tick.now_ms) {

@@ -34,6 +34,7 @@
 //! [`WatchDemand`]: rusd_messages::watch::WatchDemand
 
 mod actor;
+mod burst;
 mod catch_up;
 mod groups;
 pub mod hub;
@@ -46,8 +47,9 @@ mod range;
 mod requests;
 mod ring;
 mod slab;
+mod start;
 mod stream;
 mod watcher;
 
-pub use actor::{Links, Ports, Started, WatchConfig, start};
 pub use hub::{Counts, HistoryRequest, Hub, HubConfig};
+pub use start::{Links, Ports, Started, WatchConfig, start};
