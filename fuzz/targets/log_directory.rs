@@ -271,7 +271,8 @@ fn run_here(parts: &[Vec<u8>]) -> Outcome {
     let tail = log.into_tail();
     check_state(&tail, WHOLE.whole_records(&files));
     let applied = Index(tail.truncated().index.max(tail.vote().commit));
-    Core::new(core_config(applied), tail, Arc::new(RaftStatus::default())).unwrap();
+    let core = Core::new(core_config(applied), tail, Arc::new(RaftStatus::default())).unwrap();
+    core.check();
     Outcome::Accepted
 }
 

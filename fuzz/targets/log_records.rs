@@ -154,7 +154,10 @@ fn run_here(parts: &[Vec<u8>]) -> Outcome {
     }
     let status = Arc::new(RaftStatus::default());
     match Core::new(core_config(Index(applied)), tail, status) {
-        Ok(_) => Outcome::Accepted,
+        Ok(core) => {
+            core.check();
+            Outcome::Accepted
+        }
         Err(error) => {
             assert!(!error.to_string().is_empty());
             Outcome::Refused

@@ -16,11 +16,11 @@ use thiserror::Error;
 pub enum ConfChangeType {
     /// Add a voter, or promote a learner.
     AddNode = 0,
-    /// Remove a member.
+    /// Remove a voter or a learner for good.
     RemoveNode = 1,
-    /// Change peer URLs.
+    /// Change peer URLs; nothing changes for Raft.
     UpdateNode = 2,
-    /// Add a learner.
+    /// Add a member without a vote.
     AddLearnerNode = 3,
 }
 
@@ -93,7 +93,7 @@ pub enum Change {
     Promote,
     /// It gets other peer URLs.
     Update(Member),
-    /// It leaves.
+    /// It leaves, and its id never comes back.
     Remove,
 }
 

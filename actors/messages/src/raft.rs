@@ -12,7 +12,7 @@ pub struct Propose {
     pub id: RequestId,
     /// The encoded request; owns its memory.
     pub data: Bytes,
-    /// Answered at apply.
+    /// Answered when the entry is applied on this member, or with why that did not happen in time.
     pub reply: Reply<ApplyResult>,
 }
 
@@ -34,7 +34,7 @@ pub struct Applied {
 /// A conf-change entry has been applied by the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfApplied {
-    /// Its index.
+    /// Index of the entry.
     pub index: Index,
     /// Whether the state machine turned it down, so that Raft must not take it either.
     pub rejected: bool,

@@ -25,7 +25,7 @@ use rusd_messages::{Heartbeat, Port, RoleChanged, Stop, Tick};
 /// The neighbours that Raft sends to.
 #[derive(Clone, Debug)]
 pub struct Links {
-    /// The state machine.
+    /// Committed entries, for the state machine.
     pub apply: Port<Apply>,
     /// Those who act on leadership: lease timer, compactor, members.
     pub role_changed: Vec<Port<RoleChanged>>,
@@ -34,9 +34,9 @@ pub struct Links {
 /// What Raft receives. The bounds are in [`limits`](crate::limits).
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// Proposals.
+    /// Proposals of this member's callers and actors.
     pub propose: Port<Propose>,
-    /// Linearizable reads.
+    /// Linearizable reads that cannot be answered from the published status.
     pub read_index: Port<ReadIndex>,
     /// Credits of the state machine.
     pub applied: Port<Applied>,
@@ -44,7 +44,7 @@ pub struct Ports {
     pub conf_applied: Port<ConfApplied>,
     /// What the engine has made durable.
     pub engine_persisted: Port<EnginePersisted>,
-    /// MoveLeader.
+    /// Leadership for another member, as MoveLeader asks.
     pub transfer_leader: Port<TransferLeader>,
     /// Time, at least once per heartbeat interval.
     pub tick: Port<Tick>,
@@ -57,7 +57,7 @@ pub struct Ports {
 /// A started actor that does nothing until it is connected.
 #[derive(Debug)]
 pub struct Started {
-    /// What it receives.
+    /// Its doors, usable before it is connected: what comes in early waits.
     pub ports: Ports,
     address: Addr<Raft>,
     thread: WriterThread,

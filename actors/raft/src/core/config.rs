@@ -8,13 +8,13 @@ use thiserror::Error;
 /// Settings of the core.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
-    /// This member.
+    /// The id of this member, by which raft-rs knows it.
     pub member: MemberId,
     /// The index through which the engine has applied the log. 0 for a new one.
     pub applied: Index,
-    /// `--heartbeat-interval`.
+    /// `--heartbeat-interval`: one tick of raft-rs.
     pub heartbeat_ms: u64,
-    /// `--election-timeout`.
+    /// `--election-timeout`, rounded down to ticks, at least two.
     pub election_ms: u64,
     /// `--pre-vote`: whether to ask for votes before raising the term, so that a member that was cut off and comes back
     /// does not depose a leader that works.
@@ -62,7 +62,7 @@ pub enum StartError {
     /// The log has not been set up.
     #[error("the log has no members: it has not been set up")]
     NotBootstrapped,
-    /// raft-rs objects.
+    /// raft-rs refuses the configuration, or cannot read the log.
     #[error("the log and the configuration do not fit together: {0}")]
     Raft(#[from] raft::Error),
 }

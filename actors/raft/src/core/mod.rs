@@ -263,7 +263,7 @@ impl Core {
         }
     }
 
-    /// Time passes.
+    /// Time has come to `now_ms`: fails what has waited too long, and ticks raft-rs once an interval.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         let before_ms = self.now_ms.saturating_sub(self.config.request_timeout_ms());

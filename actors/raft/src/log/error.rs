@@ -10,11 +10,11 @@ pub enum LogError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}; {}", path.display(), remedy(source))]
     Io {
-        /// What was tried.
+        /// What was tried: a verb that goes before the path.
         action: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// Its answer.
+        /// The operating system's answer.
         source: io::Error,
     },
     /// Somebody else has it open.
@@ -23,7 +23,7 @@ pub enum LogError {
         path.display()
     )]
     InUse {
-        /// The directory.
+        /// The directory of the log.
         path: PathBuf,
     },
     /// A file does not hold what was written to it.
@@ -45,27 +45,27 @@ pub enum LogError {
         path.display()
     )]
     Version {
-        /// The directory.
+        /// The directory of the log.
         path: PathBuf,
-        /// Its version.
+        /// The version that is written in it.
         found: u32,
-        /// Ours.
+        /// The version that this program writes and reads.
         known: u32,
     },
-    /// raft-engine failed.
+    /// raft-engine failed for a reason that is no I/O error.
     #[error("cannot {action} the log in {}: {source}", path.display())]
     Engine {
-        /// What was tried.
+        /// What was tried: a verb that goes before "the log in".
         action: &'static str,
-        /// The directory.
+        /// The directory of the log.
         path: PathBuf,
-        /// Its words.
+        /// What raft-engine says.
         source: raft_engine::Error,
     },
     /// Bootstrapping a log that has entries already.
     #[error("the log in {} has been set up before", path.display())]
     AlreadyBootstrapped {
-        /// The directory.
+        /// The directory of the log.
         path: PathBuf,
     },
 }

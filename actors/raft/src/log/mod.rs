@@ -93,7 +93,7 @@ impl LogConfig {
 /// How a new cluster begins.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
-    /// Of this member.
+    /// Whose log it becomes.
     pub identity: Identity,
     /// All founders, this one among them.
     pub members: Vec<Member>,
@@ -156,7 +156,7 @@ impl Log {
         self.identity
     }
 
-    /// The last entry.
+    /// The index of the last entry; that of the truncation point if there is none.
     pub fn last_index(&self) -> u64 {
         self.last_index
     }

@@ -24,9 +24,9 @@ pub(crate) const TRUNCATED_KEY: &[u8] = b"truncated";
 /// Whose log this is. Set once, at bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// The cluster that the log belongs to; derived from its founders ([`crate::ids`]).
     pub cluster: ClusterId,
-    /// The member.
+    /// The member that votes by this log.
     pub member: MemberId,
 }
 
@@ -97,7 +97,7 @@ impl Vote {
 pub struct Conf {
     /// Every membership change up to here is part of it.
     pub index: u64,
-    /// Voters and learners.
+    /// Who votes and who only receives, in raft-rs's form.
     pub state: ConfState,
 }
 
@@ -123,9 +123,9 @@ impl Conf {
 /// The last entry that the log no longer has; zero while it has all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Truncated {
-    /// Its index.
+    /// Index of the last removed entry.
     pub index: u64,
-    /// Its term.
+    /// Term of that entry: raft-rs compares it with a follower's.
     pub term: u64,
 }
 

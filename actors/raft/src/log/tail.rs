@@ -86,12 +86,12 @@ impl LogTail {
         self.truncated
     }
 
-    /// The last entry.
+    /// The index of the last entry, on disk or not yet.
     pub fn last(&self) -> u64 {
         self.last_index
     }
 
-    /// Entries in memory.
+    /// How many entries are in memory.
     pub fn in_memory(&self) -> usize {
         self.entries.len()
     }
@@ -357,6 +357,32 @@ mod tests {
         let known = [1, 2, 2, 2, 2, 3, 3, 3, 3].map(Some);
         assert_eq!(terms[1..10], known);
         assert_eq!((terms[0], terms[10]), (None, None));
+    }
+
+    #[test]
+    fn an_unreadable_entry_ends_the_process_only_once_raft_works_on_it() {
+        struct Broken;
+
+        impl StableEntries for Broken {
+            fn entries(&self, _: u64, _: u64, _: Option<u64>) -> Result<Vec<Entry>, LogError> {
+                Err(LogError::damaged("/data/log", "it cannot be read"))
+            }
+
+            fn term(&self, _: u64) -> Result<Option<u64>, LogError> {
+                Ok(None)
+            }
+        }
+
+        let (vote, conf) = (Vote::default(), Conf::default());
+        let mut tail = LogTail::new(Box::new(Broken), vote, conf, Truncated::default(), 3);
+        let read = |tail: &LogTail| tail.entries(1, 4, None, GetEntriesContext::empty(false));
+        assert!(read(&tail).is_err());
+        tail.serve();
+        let reading = std::panic::AssertUnwindSafe(|| read(&tail));
+        let payload = std::panic::catch_unwind(reading).unwrap_err();
+        let fatal = payload.downcast_ref::<rusd_messages::Fatal>().unwrap();
+        assert_eq!(fatal.doing, "reading the log");
+        assert!(fatal.error.contains("/data/log"), "{}", fatal.error);
     }
 
     #[test]

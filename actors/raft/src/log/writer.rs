@@ -22,7 +22,7 @@ pub struct Append {
     pub ready: ReadyNumber,
     /// Entries; they replace whatever the log has from the first one's index on.
     pub entries: Vec<Entry>,
-    /// Their payload bytes.
+    /// What the entries count for in bytes, at least: entries replaced by a merge still count.
     pub entry_bytes: usize,
     /// The newest vote, if it changed.
     pub vote: Option<Vote>,
