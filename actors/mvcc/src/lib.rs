@@ -17,7 +17,7 @@
 mod actor;
 pub mod core;
 pub mod engine;
-pub mod events;
+mod events;
 pub mod metrics;
 pub mod readers;
 mod start;

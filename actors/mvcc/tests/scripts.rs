@@ -5,6 +5,8 @@
 mod core;
 #[path = "common/engine.rs"]
 mod engine;
+#[path = "common/entries.rs"]
+mod entries;
 
 use goldenscript::Argument;
 

@@ -41,6 +41,13 @@ impl Hub {
         revisions: Option<Vec<RevisionEvents>>,
         effects: &mut Vec<Effect>,
     ) {
+        debug_assert!(
+            revisions.as_ref().is_none_or(|revisions| {
+                revisions.last().map(|last| last.revision) == Some(newest)
+                    && revisions.is_sorted_by(|one, next| one.revision + 1 == next.revision)
+            }),
+            "every revision in order, without gaps, through the newest"
+        );
         if !self.published(newest) {
             return;
         }

@@ -144,6 +144,7 @@ impl Core {
     /// What is to be done now. `work_waits`: whether there is work that has not been taken in yet.
     pub fn next(&mut self, now_ms: u64, work_waits: bool) -> Action {
         self.now_ms = self.now_ms.max(now_ms);
+        self.check();
         self.end_page();
         self.begin_what_waits();
         if let Some(action) = self.actions.pop_front() {
@@ -366,6 +367,19 @@ impl Core {
 
     fn persist_by(&mut self, at_ms: u64) {
         self.persist_at_ms = Some(self.persist_at_ms.map_or(at_ms, |other| other.min(at_ms)));
+    }
+
+    /// What always holds between two actions.
+    fn check(&self) {
+        debug_assert!(
+            self.unpersisted_bytes == 0 || self.persist_at_ms.is_some(),
+            "written, and never to be persisted"
+        );
+        debug_assert!(
+            self.checkpoints.is_some()
+                || !matches!(&self.copying, Some(c) if c.purpose == Purpose::Checkpoint),
+            "a checkpoint that nobody keeps"
+        );
     }
 
     /// When there is something to do even if no work comes.
