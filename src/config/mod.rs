@@ -88,9 +88,9 @@ pub fn load_with(
             &given, &env,
         )?))),
         Request::Run(given) => {
-            let settings = layers::settle(given, &env, read)?;
-            let (config, warnings) = build::build(settings)?;
-            Ok(Action::Serve(Box::new(config), warnings))
+            let mut settings = layers::settle(given, &env, read)?;
+            let config = build::build(&mut settings)?;
+            Ok(Action::Serve(Box::new(config), settings.warnings))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The value of every setting, and where it came from.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -62,6 +63,19 @@ impl fmt::Display for Warning {
 struct Setting {
     value: Value,
     place: Place,
+    /// Whether somebody has asked for the value.
+    is_read: Cell<bool>,
+}
+
+impl Setting {
+    fn new(value: Value, place: Place) -> Self {
+        let is_read = Cell::new(false);
+        Setting {
+            value,
+            place,
+            is_read,
+        }
+    }
 }
 
 /// All settings.
@@ -126,13 +140,7 @@ impl Settings {
                 .kind
                 .parse(flag.default)
                 .map_err(|_| inconsistent(flag.name))?;
-            values.insert(
-                flag.name,
-                Setting {
-                    value,
-                    place: Place::Default,
-                },
-            );
+            values.insert(flag.name, Setting::new(value, Place::Default));
         }
         Ok(Settings {
             values,
@@ -144,7 +152,7 @@ impl Settings {
 
     /// Gives a setting a value.
     pub(super) fn set(&mut self, flag: &'static Flag, value: Value, place: Place) {
-        self.values.insert(flag.name, Setting { value, place });
+        self.values.insert(flag.name, Setting::new(value, place));
     }
 
     /// Whether a value is the setting's default.
@@ -200,10 +208,19 @@ impl Settings {
 
     /// A setting's value, as whoever asks for it wants it.
     pub(super) fn get<T: FromValue>(&self, name: &str) -> Result<T, ConfigError> {
-        self.values
-            .get(name)
-            .and_then(|setting| T::from_value(&setting.value))
-            .ok_or_else(|| inconsistent(name))
+        let setting = self.values.get(name).ok_or_else(|| inconsistent(name))?;
+        setting.is_read.set(true);
+        T::from_value(&setting.value).ok_or_else(|| inconsistent(name))
+    }
+
+    /// The settings that nobody has asked for.
+    #[cfg(test)]
+    pub(super) fn unread(&self) -> Vec<&'static str> {
+        let unread = self
+            .values
+            .iter()
+            .filter(|(_, setting)| !setting.is_read.get());
+        unread.map(|(name, _)| *name).collect()
     }
 
     /// A duration whose zero means "off".

@@ -83,12 +83,18 @@ impl Drop for Guard {
 
 /// Sets up the process's log.
 pub fn init(config: &Logging) -> Result<Guard, LogError> {
-    let queue = Queue::start(config)?;
-    let threshold = Threshold::new(config.level);
-    let (filter, handle) = reload::Layer::new(targets(config.level));
+    let Logging {
+        level,
+        format,
+        outputs,
+        rotation,
+    } = config;
+    let queue = Queue::start(outputs, *rotation, *format)?;
+    let threshold = Threshold::new(*level);
+    let (filter, handle) = reload::Layer::new(targets(*level));
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .event_format(Formatter::new(config.format, threshold.clone()))
+        .event_format(Formatter::new(*format, threshold.clone()))
         .with_writer(queue.clone());
     tracing_subscriber::registry()
         .with(filter)

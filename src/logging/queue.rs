@@ -8,13 +8,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use flume::{Receiver, Sender};
-use prometheus::{IntCounter, register_int_counter};
+use prometheus::IntCounter;
+use rusd_messages::metrics::counter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::LogError;
 use super::line::{Line, caller};
 use super::rotate::RotatingFile;
-use crate::config::{LogFormat, LogLevel, LogOutput, Logging};
+use crate::config::{LogFormat, LogLevel, LogOutput, LogRotation};
 
 /// Lines that may wait: seconds of a busy log.
 const QUEUED_LINES_MAX: usize = 16 * 1024;
@@ -22,15 +23,6 @@ const QUEUED_LINES_MAX: usize = 16 * 1024;
 const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Lines are written together up to this size: one system call for a burst.
 const WRITE_BYTES: usize = 64 * 1024;
-
-/// Registers a counter once; under a name that is taken it counts unseen rather than not at all.
-fn counter(name: &str, help: &str) -> IntCounter {
-    register_int_counter!(name, help).unwrap_or_else(|_| {
-        // The name and the help are constants that are valid.
-        #[allow(clippy::expect_used)]
-        IntCounter::new("unregistered", "unregistered").expect("a valid name")
-    })
-}
 
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
@@ -98,14 +90,18 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl Queue {
     /// Opens the outputs and starts the writer.
-    pub(super) fn start(config: &Logging) -> Result<Self, LogError> {
+    pub(super) fn start(
+        outputs: &[LogOutput],
+        rotation: Option<LogRotation>,
+        format: LogFormat,
+    ) -> Result<Self, LogError> {
         let mut sinks = Vec::new();
-        for output in &config.outputs {
+        for output in outputs {
             sinks.push(match output {
                 LogOutput::Stderr => Sink::Stderr,
                 LogOutput::Stdout => Sink::Stdout,
                 LogOutput::File(path) => {
-                    let opened = match config.rotation {
+                    let opened = match rotation {
                         Some(rotation) => RotatingFile::open(path, rotation).map(Sink::Rotating),
                         None => open(path).map(Sink::File),
                     };
@@ -116,7 +112,7 @@ impl Queue {
                 }
             });
         }
-        Self::spawn(sinks, config.format, QUEUED_LINES_MAX)
+        Self::spawn(sinks, format, QUEUED_LINES_MAX)
     }
 
     fn spawn(sinks: Vec<Sink>, format: LogFormat, lines_max: usize) -> Result<Self, LogError> {
