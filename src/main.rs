@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         }
         Ok(Action::Serve(mut config, warnings)) => {
             // Listening everywhere under default names, a member is known by its address (F-10).
-            if let Some(host) = config::cluster::default_route_host() {
+            if let Some(host) = config::default_route_host() {
                 config.advertise_host(host);
             }
             serve(*config, &warnings)

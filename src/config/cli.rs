@@ -137,11 +137,11 @@ fn first_lines(error: &clap::Error) -> String {
     let lines = text.lines().take_while(|line| {
         !line.starts_with("Usage:") && !line.starts_with("For more information")
     });
-    let told: Vec<&str> = lines
+    let lines: Vec<&str> = lines
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    told.join("\n")
+    lines.join("\n")
 }
 
 /// Lets clap check the flags in normal form.

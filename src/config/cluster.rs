@@ -24,9 +24,9 @@ pub(super) const NAME_DEFAULT: &str = "default";
 /// The cluster at its start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
-    /// Client URLs that clients are told.
+    /// The URLs that clients see in the list of members.
     pub advertise_client_urls: Urls,
-    /// Peer URLs that other members are told.
+    /// The URLs that go into the ids and to other members.
     pub advertise_peer_urls: Urls,
     /// The members of a new cluster.
     pub initial: InitialCluster,

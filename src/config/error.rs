@@ -11,7 +11,7 @@ pub enum ConfigError {
     /// A configuration file cannot be read at all.
     #[error("cannot read the configuration file {}: {reason}", path.display())]
     File {
-        /// The file.
+        /// The file, as a flag or a variable names it.
         path: PathBuf,
         /// What the system or the parser says.
         reason: String,
@@ -19,7 +19,7 @@ pub enum ConfigError {
     /// A key that no setting has.
     #[error("{place} is not a known setting{hint}")]
     UnknownKey {
-        /// Where it stands.
+        /// The flag, variable or key of a file where it stands, with the flag that it is.
         place: String,
         /// A correction, if there is an obvious one; empty otherwise.
         hint: String,
@@ -27,9 +27,9 @@ pub enum ConfigError {
     /// A value that its setting does not accept.
     #[error("invalid value {value} for {place}: {reason}")]
     BadValue {
-        /// Where it stands.
+        /// The flag, variable or key of a file where it stands, with the flag that it is.
         place: String,
-        /// The value, quoted.
+        /// The value, in quotes if it is a text; `(hidden)` if it is a secret.
         value: String,
         /// What is wrong with it.
         reason: String,
@@ -40,17 +40,17 @@ pub enum ConfigError {
          unset the variable or leave out the flag"
     )]
     FlagAndVariable {
-        /// The flag as given.
+        /// The flag, with its dashes, in the spelling that was given.
         flag: String,
-        /// The variable.
+        /// The name of the variable.
         variable: String,
     },
     /// Two places that give one setting different values.
     #[error("{first} and {second} give one setting different values: remove one of them")]
     Disagreement {
-        /// One place.
+        /// The flag, variable or key that was read first.
         first: String,
-        /// The other.
+        /// The one that says otherwise.
         second: String,
     },
     /// A value that asks for something this build does not have.
@@ -58,9 +58,9 @@ pub enum ConfigError {
         "{place} is set to {value}, but {feature} not part of this build: leave it at its default"
     )]
     NotBuilt {
-        /// Where it stands.
+        /// The flag, variable or key of a file where it stands, with the flag that it is.
         place: String,
-        /// The value, quoted.
+        /// The value, in quotes if it is a text; `(hidden)` if it is a secret.
         value: String,
         /// What is missing, with its verb: `TLS is`, `feature gates are`.
         feature: String,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`flags`] is the table that all of this is derived from: names, kinds, defaults, help, and whether a setting works,
-//! is moot with one member, has no effect, or is not part of this build. [`value`] reads single values by Go's rules.
+//! is moot with one member, has no effect, or is not part of this build. `value` reads single values by Go's rules.
 //! `given` knows what a name in any spelling stands for. `layers` merges the sources and knows who may override whom;
 //! every value keeps its place, so that an error says where the bad value stands. `build` turns the flat settings into
 //! [`Config`], with real types, and applies the rules that concern several of them.
@@ -20,13 +20,13 @@
 mod build;
 mod choice;
 mod cli;
-pub mod cluster;
-pub mod duration;
+mod cluster;
+mod duration;
 mod environment;
 mod error;
 mod etcd_file;
 pub mod flags;
-pub mod gates;
+mod gates;
 mod given;
 mod layers;
 mod literal;
@@ -35,9 +35,9 @@ pub mod render;
 mod rusd_toml;
 mod settings;
 mod summary;
-pub mod url;
-pub mod value;
-pub mod version;
+mod url;
+mod value;
+mod version;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -46,6 +46,7 @@ use std::path::Path;
 
 use cli::{GivenFlag, Request};
 
+pub use cluster::{default_route_host, system_resolver};
 pub use error::ConfigError;
 pub use layers::ReadFile;
 pub use model::*;

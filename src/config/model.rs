@@ -21,37 +21,37 @@ pub struct Config {
     pub listen: Listen,
     /// The cluster at its start, and what this member advertises.
     pub cluster: Cluster,
-    /// The Raft core.
+    /// How Raft elects and writes.
     pub raft: Raft,
     /// The log of Raft on disk.
     pub log: RaftLog,
-    /// The storage engine.
+    /// The storage engine, and how it becomes durable.
     pub storage: Storage,
-    /// Compaction of history.
+    /// When history is compacted, and how fast.
     pub compaction: Compaction,
-    /// Bounds on requests.
+    /// Bounds on requests, and on how long they may take.
     pub limits: Limits,
-    /// Watches.
+    /// How watchers are served.
     pub watch: Watch,
-    /// The log.
+    /// The log that operators read.
     pub logging: Logging,
     /// Detail of the metrics.
     pub metrics: MetricsDetail,
-    /// Feature gates.
+    /// Which features that are not settled are on.
     pub gates: FeatureGates,
-    /// The version of etcd that clients are told.
+    /// The version of etcd that clients are to see.
     pub reported_version: ReportedVersion,
 }
 
 impl Config {
-    /// How long a request may take inside the server before its caller is told that it timed out: a disk that stalls
-    /// and two elections.
+    /// How long a request may take inside the server before its caller gets a timeout: a disk that stalls and two
+    /// elections.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.raft.election_timeout
     }
 }
 
-/// This member.
+/// This member: what `--name`, `--data-dir` and `--wal-dir` say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     /// Its name in the cluster.
@@ -69,7 +69,7 @@ pub struct Listen {
     pub client_urls: Urls,
     /// For HTTP only. When there are any, `client_urls` serve gRPC only.
     pub client_http_urls: Urls,
-    /// For other members.
+    /// For other members; a member alone does not listen on them.
     pub peer_urls: Urls,
     /// For metrics and health checks only.
     pub metrics_urls: Urls,
@@ -92,13 +92,13 @@ pub struct Listen {
 /// A list of names that are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Every name.
+    /// Every name: `*`, or an empty list.
     All,
-    /// These alone.
+    /// These names alone, sorted.
     Only(Vec<String>),
 }
 
-/// The Raft core.
+/// How Raft elects and writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raft {
     /// The length of a tick.
@@ -121,7 +121,7 @@ pub struct RaftLog {
 }
 
 choice! {
-    /// The storage engines.
+    /// `--storage-engine`.
     StorageEngine {
         /// Keeps the working set in memory.
         Sled = "sled",
@@ -130,10 +130,10 @@ choice! {
     }
 }
 
-/// The storage engine.
+/// The storage engine, and how it becomes durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
-    /// Which engine.
+    /// The crate that keeps the data.
     pub engine: StorageEngine,
     /// Memory for its cache; none: its own default.
     pub cache_bytes: Option<u64>,
@@ -147,23 +147,23 @@ pub struct Storage {
     pub bootstrap_defrag_threshold_bytes: Option<u64>,
 }
 
-/// Compaction of history.
+/// When history is compacted, and how fast.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compaction {
     /// When to compact without being asked.
     pub auto: AutoCompaction,
     /// Most revisions removed in one step.
     pub batch_limit: u32,
-    /// Pause between steps.
+    /// Pause between two steps.
     pub sleep_interval: Duration,
 }
 
 choice! {
     /// What `--auto-compaction-retention` counts.
     RetentionMode {
-        /// Time.
+        /// A duration, or a number of hours.
         Periodic = "periodic",
-        /// Revisions.
+        /// A number of revisions.
         Revision = "revision",
     }
 }
@@ -171,7 +171,7 @@ choice! {
 /// When to compact without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
-    /// Never.
+    /// Only when a client asks.
     Off,
     /// Keep the history of this time.
     Periodic(Duration),
@@ -179,7 +179,7 @@ pub enum AutoCompaction {
     Revisions(i64),
 }
 
-/// Bounds on requests.
+/// Bounds on requests, and on how long they may take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Size of the data above which writes are refused; none: no limit.
@@ -188,7 +188,7 @@ pub struct Limits {
     pub reader_threads: u32,
     /// Most operations in a transaction.
     pub max_txn_ops: u32,
-    /// Largest request.
+    /// Largest request, as it is on the wire.
     pub max_request_bytes: u32,
     /// Time above which a unary request is logged as slow.
     pub warning_unary_request_duration: Duration,
@@ -205,10 +205,10 @@ pub struct KeepAlive {
     pub timeout: Duration,
 }
 
-/// Watches.
+/// How watchers are served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// How often an idle watcher that asked for it is told the revision.
+    /// How often an idle watcher that asked for it gets the revision.
     pub progress_notify_interval: Duration,
     /// Memory for recent events.
     pub ring_bytes: u64,
@@ -217,21 +217,21 @@ pub struct Watch {
 choice! {
     /// Detail of the metrics.
     MetricsDetail {
-        /// Counters and gauges.
+        /// Counters and gauges, and histograms of the disk.
         Basic = "basic",
         /// Also histograms of how long gRPC calls take.
         Extensive = "extensive",
     }
 }
 
-/// The log.
+/// The log that operators read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logging {
     /// Lowest level that is logged.
     pub level: LogLevel,
     /// Form of a line.
     pub format: LogFormat,
-    /// Where lines go.
+    /// Where lines go, at least one place, each once.
     pub outputs: Vec<LogOutput>,
     /// When the one file is rotated; none: never.
     pub rotation: Option<LogRotation>,

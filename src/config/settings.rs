@@ -206,7 +206,7 @@ impl Settings {
         Ok(())
     }
 
-    /// A setting's value, as whoever asks for it wants it.
+    /// A setting's value, in the type of the field that it is for.
     pub(super) fn get<T: FromValue>(&self, name: &str) -> Result<T, ConfigError> {
         let setting = self.values.get(name).ok_or_else(|| inconsistent(name))?;
         setting.is_read.set(true);

@@ -41,7 +41,7 @@ fn allowed(names: &Allowed) -> Json {
 }
 
 impl Config {
-    /// What the line "starting an etcd server" tells.
+    /// The fields of the line "starting an etcd server".
     pub fn summary(&self) -> Summary {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Summary(vec![

@@ -13,7 +13,6 @@ use super::url::Urls;
 /// What a setting accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// True or false.
     Bool,
     /// A whole number of at least 0 that fits in this many bits.
     Uint(u32),
@@ -21,7 +20,6 @@ pub enum Kind {
     Int,
     /// A span of time.
     Duration,
-    /// Any text.
     Text,
     /// Comma-separated texts.
     List,
@@ -107,19 +105,14 @@ impl Kind {
 /// A value of one of the kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// See [`Kind::Bool`].
     Bool(bool),
-    /// See [`Kind::Uint`].
     Uint(u64),
-    /// See [`Kind::Int`].
     Int(i64),
-    /// See [`Kind::Duration`].
     Duration(Duration),
     /// See [`Kind::Text`], [`Kind::Choice`], [`Kind::Word`] and [`Kind::Gates`].
     Text(String),
     /// See [`Kind::List`] and [`Kind::Origins`].
     List(Vec<String>),
-    /// See [`Kind::Urls`].
     Urls(Urls),
 }
 

@@ -21,24 +21,20 @@ const MODE: u32 = 0o700;
 /// Why a data directory cannot be served. Each says what to do.
 #[derive(Debug, Error)]
 pub enum DataDirError {
-    /// Made by etcd.
+    /// etcd has made it.
     #[error(
         "the data directory {path} was made by Go etcd, whose files rusd does not read: choose another --data-dir, and \
          move the data over with a client while both servers run (for example `etcdctl make-mirror`)"
     )]
-    GoEtcd {
-        /// The directory.
-        path: PathBuf,
-    },
+    GoEtcd { path: PathBuf },
     /// Another process has it.
     #[error(
         "the data directory {path} is in use by another process (pid {pid}): stop that process or choose another \
          --data-dir"
     )]
     InUse {
-        /// The directory.
         path: PathBuf,
-        /// What the lock file says.
+        /// What the lock file says: the pid of the other process.
         pid: String,
     },
     /// Written by another version.
@@ -47,31 +43,22 @@ pub enum DataDirError {
          version that wrote it, or another --data-dir"
     )]
     Format {
-        /// The directory.
         path: PathBuf,
-        /// What FORMAT says.
         found: String,
-        /// What it should say.
         expected: String,
     },
     /// Neither ours nor empty.
     #[error(
         "the directory {path} is not empty and holds no rusd data (there is no FORMAT file): choose another --data-dir"
     )]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The system refused.
+    Foreign { path: PathBuf },
+    /// The operating system refused.
     #[error("cannot {doing} {path}: {source}{remedy}")]
     Io {
-        /// What was tried.
         doing: &'static str,
-        /// On what.
         path: PathBuf,
-        /// The system's answer.
         source: io::Error,
-        /// What to do, if known.
+        /// What to do, after a semicolon; empty if that is not known.
         remedy: &'static str,
     },
 }

@@ -20,12 +20,7 @@ pub enum DiskError {
          backup of the whole data directory",
         store.display(), log.display()
     )]
-    LostLog {
-        /// The directory of the storage.
-        store: PathBuf,
-        /// The directory of the log.
-        log: PathBuf,
-    },
+    LostLog { store: PathBuf, log: PathBuf },
     /// The storage engine failed, though not because its data is damaged.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -2,8 +2,7 @@
 
 use super::DataDir;
 use super::error::DiskError;
-use crate::config::cluster::system_resolver;
-use crate::config::{Cluster, RaftLog};
+use crate::config::{Cluster, RaftLog, system_resolver};
 use rusd_proto::etcdserverpb::Member;
 use rusd_raft::{Bootstrap, Identity, Log, LogConfig, ids};
 use rusd_storage::engine::EngineDir;

@@ -13,9 +13,9 @@ mod error;
 mod log;
 mod recovery;
 
-pub use data_dir::{DataDir, DataDirError};
-pub use error::DiskError;
-pub use recovery::RecoveryError;
+pub use data_dir::DataDir;
+pub(crate) use data_dir::DataDirError;
+pub(crate) use error::DiskError;
 
 use crate::config::{Cluster, RaftLog, Storage, StorageEngine};
 use recovery::{LogSpan, Opened};
@@ -136,7 +136,8 @@ fn has_grown(threshold_bytes: Option<u64>, reclaimable_bytes: u64) -> bool {
     true
 }
 
-/// How checkpoints are kept. One that is not wanted any more is removed.
+/// How checkpoints are kept. One that is of no use is removed: because none are to be kept, or because the log has been
+/// cut behind it.
 fn checkpoints(
     interval: Option<Duration>,
     engines: &EngineDir,

@@ -40,9 +40,8 @@ pub enum RecoveryError {
         path.display()
     )]
     Lost {
-        /// The directory.
         path: PathBuf,
-        /// What is wrong with the live engine.
+        /// What is wrong with the engine in use.
         damage: String,
         /// Why there is nothing else.
         reason: String,
@@ -53,7 +52,7 @@ pub enum RecoveryError {
 pub(super) struct LogSpan<'a> {
     /// The last entry that it does not have any more; 0 if it has all.
     pub(super) begins_after: u64,
-    /// The last one.
+    /// The last entry that it has.
     pub(super) ends_at: u64,
     /// The term of an entry, if it is there or the last that is not.
     pub(super) term: &'a dyn Fn(u64) -> Option<u64>,

@@ -48,9 +48,9 @@ pub enum LogError {
     /// One of the files of `--log-outputs` cannot be opened.
     #[error("cannot open the log file {}: {source}", path.display())]
     Open {
-        /// The file.
+        /// The file, as `--log-outputs` names it.
         path: PathBuf,
-        /// Why.
+        /// What the operating system says.
         source: io::Error,
     },
     /// The writer thread cannot be started.

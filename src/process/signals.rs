@@ -6,9 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A signal that asks the process to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGTERM.
+    /// SIGTERM, which service managers send.
     Terminate,
-    /// SIGINT.
+    /// SIGINT, which Ctrl-C sends.
     Interrupt,
 }
 
