@@ -3,8 +3,8 @@
 use crate::timer::Settled;
 use prometheus::{Histogram, IntCounter};
 use rusd_messages::lease::LeaseChange;
-pub(crate) use rusd_messages::lease::RENEWED;
 use rusd_messages::metrics::{counter, histogram};
+pub(crate) use rusd_messages::renewer::RENEWED;
 use std::sync::LazyLock;
 
 /// Leases granted, on every member.

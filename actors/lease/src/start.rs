@@ -27,7 +27,7 @@ pub struct Links {
 /// What the lease timer receives.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// From the state machine.
+    /// Replicated changes, from the state machine.
     pub changes: Port<LeasesChanged>,
     /// Renewals that cannot be made in place.
     pub keep_alive: Port<KeepAlive>,
@@ -35,7 +35,7 @@ pub struct Ports {
     pub time_to_live: Port<TimeToLive>,
     /// Questions for all leases.
     pub list: Port<ListLeases>,
-    /// From Raft.
+    /// Whether this member leads, from Raft.
     pub role: Port<RoleChanged>,
     /// Time, at least once per [`CHECK_INTERVAL_MS`](crate::timer::CHECK_INTERVAL_MS).
     pub tick: Port<Tick>,
@@ -60,7 +60,7 @@ impl Ports {
 /// A started lease timer, which proposes nothing until it is connected.
 #[derive(Debug)]
 pub struct Started {
-    /// What it receives.
+    /// Usable at once; what is told before the connection waits.
     pub ports: Ports,
     address: Addr<Lease>,
 }

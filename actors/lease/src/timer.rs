@@ -27,7 +27,7 @@
 //! more than one window of small entries, a few milliseconds.
 //!
 //! **Leadership.** A new leader knows no deadlines: every lease gets its full time again (or what the last
-//! checkpoint left of it) and an election timeout on top, for the clients that have to find it first.
+//! checkpoint left of it) and an election timeout on top, for the clients that have to find the leader first.
 
 mod entry;
 mod proposals;
@@ -77,9 +77,9 @@ pub enum Renewal {
 /// What a replicated change means for renewals of the lease that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Nothing.
+    /// Nobody's answer depended on it.
     Nothing,
-    /// It is gone.
+    /// It is gone, so a renewal is answered with 0.
     Gone {
         /// Because this timer proposed it.
         expired: bool,
@@ -92,7 +92,7 @@ fn ms(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
 }
 
-/// See the module.
+/// All leases, and when something is to be done about them.
 #[derive(Debug)]
 pub struct LeaseTimer {
     config: LeaseConfig,

@@ -1,9 +1,9 @@
 //! Golden scripts of the lease timer: `scripts/` holds them, each named after its row of the contract.
 //!
 //! Commands: `new [checkpoint=SECONDS]`, `restore ID TTL [REMAINING]`, `grant ID TTL [count=N]`, `revoke ID [count=N]`,
-//! `checkpointed ID REMAINING`, `lead TERM`, `follow`, `tick MS`, `refused ID`, `renew ID [MS]` (so long after the tick), `ttl ID`, `list`. Ids with a count go
-//! up from the first. Proposals are shown after each tick and each change; more than eight of them as a range.
-//! The election timeout is 1 s, the request timeout 7 s.
+//! `checkpointed ID REMAINING`, `lead TERM`, `follow`, `tick MS`, `refused ID`, `renew ID [MS]` (so long after the
+//! tick), `ttl ID`, `list`. Ids with a count go up from the first. Proposals are shown after each tick and each
+//! change; more than eight of them as a range. The election timeout is 1 s, the request timeout 7 s.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

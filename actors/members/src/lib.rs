@@ -6,7 +6,8 @@
 //! ```text
 //!   a leader is known      --> publish name and client URLs (O-24); once that is applied: joined
 //!   leading                --> decide the cluster version (O-14)
-//!   RaiseAlarm             --> raise the alarm for this member, once, however often it is asked for; answer all who did
+//!   RaiseAlarm             --> raise the alarm for this member, once, however often it is asked for; answer all who
+//! did
 //!
 //!   Raft --RoleChanged--> +---------+
 //!   state machine         | Members | --Propose--> Raft --> state machine --+

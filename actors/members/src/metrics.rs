@@ -18,7 +18,8 @@ static CLUSTER_VERSION: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 static ALARMS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauges(
         "etcd_debugging_server_alarms",
-        "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
+        "Alarms for every member in cluster. 1 for 'server_id' label with current ID. \
+         2 for 'alarm_type' label with type of this alarm",
         &["server_id", "alarm_type"],
     )
 });

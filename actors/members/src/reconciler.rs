@@ -1,8 +1,9 @@
-//! The core: compares what this member wants the replicated state to say with what it says, and proposes the difference.
+//! The core: compares what this member wants the replicated state to say with what it says, and proposes the
+//! difference.
 //!
-//! A proposal is made while the state does not show its effect and no proposal for the same subject is on its way. After
-//! an answer it rests for [`RETRY_MS`], whatever the answer was, for the state to show it; one whose effect shows already
-//! does not rest: the next one for the same subject is about something new.
+//! A proposal is made while the state does not show its effect and no proposal for the same subject is on its way.
+//! After an answer it rests for [`RETRY_MS`], whatever the answer was, for the state to show it; one whose effect
+//! shows already does not rest: the next one for the same subject is about something new.
 
 use crate::proposal::{Proposal, Subject};
 use crate::version::ClusterVersion;
@@ -11,17 +12,18 @@ use rusd_proto::etcdserverpb::{AlarmType, Member};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Milliseconds between the answer to a proposal and the next one for the same subject: long enough for the state to show it.
+/// Milliseconds between the answer to a proposal and the next one for the same subject: long enough for the state to
+/// show it.
 pub const RETRY_MS: u64 = 500;
 
 /// Settings of the members actor.
 #[derive(Clone, Debug)]
 pub struct MembersConfig {
-    /// This member.
+    /// The id of this member.
     pub member: MemberId,
-    /// `--name`.
+    /// What `--name` says; published.
     pub name: String,
-    /// `--advertise-client-urls`.
+    /// What `--advertise-client-urls` says; published.
     pub client_urls: Vec<String>,
     /// The highest cluster version that this member can take part in.
     pub cluster_version: ClusterVersion,
@@ -42,7 +44,7 @@ pub struct TooOld {
     pub member: ClusterVersion,
 }
 
-/// See the module.
+/// What is published, what should be, and which proposals are on their way.
 #[derive(Debug)]
 pub struct Reconciler {
     config: MembersConfig,
@@ -99,7 +101,7 @@ impl Reconciler {
         }
     }
 
-    /// Time has passed.
+    /// Time has passed: proposals that rested may be made again.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }

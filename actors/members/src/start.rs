@@ -24,11 +24,11 @@ pub struct Links {
 /// What the members actor receives.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// From the state machine.
+    /// What is published now, from the state machine.
     pub changed: Port<MembersChanged>,
     /// From whoever sees a condition for an alarm.
     pub raise_alarm: Port<RaiseAlarm>,
-    /// From Raft.
+    /// Whether this member leads and knows a leader, from Raft.
     pub role: Port<RoleChanged>,
     /// Time, several times per [`RETRY_MS`](crate::reconciler::RETRY_MS).
     pub tick: Port<Tick>,
@@ -51,7 +51,7 @@ impl Ports {
 /// A started actor, which proposes nothing until it is connected.
 #[derive(Debug)]
 pub struct Started {
-    /// What it receives.
+    /// Usable at once; what is told before the connection waits.
     pub ports: Ports,
     address: Addr<Members>,
 }

@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// A version without its patch level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClusterVersion {
-    /// The first number.
+    /// 3 for all that etcd v3 is.
     pub major: u32,
-    /// The second number.
+    /// As in etcd's releases: 7 for 3.7.
     pub minor: u32,
 }
 

@@ -1,8 +1,9 @@
 //! Golden scripts of the members actor's core: `scripts/` holds them.
 //!
-//! The member is 1, named `n1`. Commands: `new [version=3.N]`, `changed [members=1/2] [published=true] [version=V] [NOSPACE=ID] [CORRUPT=ID]`
-//! (what the replicated state says now), `lead`, `follow`, `lost` (no leader is known), `raise KIND`, `tick MS`, and `ok PROPOSAL` or `fail PROPOSAL`
-//! for the outcome of a proposal: `publish`, `version` or an alarm. What is proposed then is shown after each.
+//! The member is 1, named `n1`. Commands: `new [version=3.N]`, `changed [members=1/2] [published=true] [version=V]
+//! [NOSPACE=ID] [CORRUPT=ID]` (what the replicated state says now), `lead`, `follow`, `lost` (no leader is known),
+//! `raise KIND`, `tick MS`, and `ok PROPOSAL` or `fail PROPOSAL` for the outcome of a proposal: `publish`, `version`
+//! or an alarm. What is proposed then is shown after each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 pub struct Clock(Instant);
 
 impl Clock {
-    /// Starts at zero.
+    /// A clock that shows 0 now.
     pub fn start() -> Self {
         Self(Instant::now())
     }

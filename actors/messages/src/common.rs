@@ -1,4 +1,4 @@
-//! Letters that several actors receive.
+//! Letters that several actors receive alike.
 
 use crate::{MemberId, Reply, Term};
 
@@ -8,7 +8,7 @@ pub enum Role {
     /// Follows, or looks for a leader.
     #[default]
     Follower,
-    /// Leads.
+    /// Proposes what clients ask for, and sends it to the others.
     Leader,
     /// Receives the log without a vote.
     Learner,
@@ -24,7 +24,7 @@ pub struct Tick {
 /// Are you there? Sent once a second to the threads that nothing works without; one that hangs does not answer.
 #[derive(Debug)]
 pub struct Heartbeat {
-    /// Answered at once.
+    /// Answered as soon as the thread comes to it.
     pub reply: Reply<()>,
 }
 

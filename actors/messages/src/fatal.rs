@@ -15,7 +15,7 @@ pub struct Fatal {
     pub error: String,
 }
 
-/// Ends the process.
+/// Ends the process with one line in the log and exit code 1: what was being done, and the error.
 pub fn fatal(doing: &'static str, error: &dyn Display) -> ! {
     std::panic::panic_any(Fatal {
         doing,

@@ -1,46 +1,35 @@
 //! What the lease timer receives.
 
-use crate::metrics::counter;
 use crate::{LeaseId, Reply};
-use prometheus::IntCounter;
 use rusd_proto::EtcdError;
-use std::sync::LazyLock;
-
-/// Renewals that succeeded on the leader: counted by the lease timer and by those who renew in place.
-pub static RENEWED: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter(
-        "etcd_debugging_lease_renewed_total",
-        "The number of renewed leases seen by the leader.",
-    )
-});
 
 /// A replicated change of a lease, told by the state machine in log order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
     /// It was found on disk at start, or came with a snapshot: it exists, but was not granted just now.
     Restored {
-        /// The lease.
+        /// Which lease was found.
         id: LeaseId,
         /// Its granted time to live, in seconds.
         ttl_s: i64,
         /// Seconds that remained at its last checkpoint; 0 means the full time to live.
         remaining_ttl_s: i64,
     },
-    /// It exists now.
+    /// It was granted just now, and has its full time.
     Granted {
-        /// The lease.
+        /// Chosen by the client, or by the member that took the request.
         id: LeaseId,
         /// Its granted time to live, in seconds.
         ttl_s: i64,
     },
-    /// It is gone.
+    /// It was revoked, by a client or because it expired, and its keys are deleted.
     Revoked {
-        /// The lease.
+        /// Which lease was revoked.
         id: LeaseId,
     },
     /// Its remaining time was written down, so that a new leader goes on from there.
     Checkpointed {
-        /// The lease.
+        /// Which lease was written down.
         id: LeaseId,
         /// Seconds that remained; 0 means the full time to live.
         remaining_ttl_s: i64,
@@ -50,7 +39,7 @@ pub enum LeaseChange {
 /// Changes of one batch of applied entries.
 #[derive(Clone, Debug)]
 pub struct LeasesChanged {
-    /// In log order.
+    /// In log order, at least one.
     pub changes: Vec<LeaseChange>,
 }
 
@@ -58,9 +47,9 @@ pub struct LeasesChanged {
 /// timer renews; another member's answers [`EtcdError::NotPrimary`]. The caller has made sure that it still leads.
 #[derive(Debug)]
 pub struct KeepAlive {
-    /// The lease.
+    /// Which lease to renew; it need not exist.
     pub id: LeaseId,
-    /// The TTL.
+    /// Seconds granted, or 0.
     pub reply: Reply<Result<i64, EtcdError>>,
 }
 
@@ -69,7 +58,7 @@ pub struct KeepAlive {
 pub struct Remaining {
     /// Seconds left, rounded down; never below 0.
     pub ttl_s: i64,
-    /// Seconds granted.
+    /// Seconds that it was granted, and has again after each renewal.
     pub granted_ttl_s: i64,
 }
 
@@ -77,9 +66,9 @@ pub struct Remaining {
 /// member's answers [`EtcdError::NotPrimary`].
 #[derive(Debug)]
 pub struct TimeToLive {
-    /// The lease.
+    /// Which lease is asked about; it need not exist.
     pub id: LeaseId,
-    /// What is left.
+    /// None if there is no such lease.
     pub reply: Reply<Result<Option<Remaining>, EtcdError>>,
 }
 
@@ -87,6 +76,6 @@ pub struct TimeToLive {
 /// lists them by id.
 #[derive(Debug)]
 pub struct ListLeases {
-    /// Their ids.
+    /// Every lease that exists, once.
     pub reply: Reply<Vec<LeaseId>>,
 }

@@ -23,7 +23,7 @@ pub mod mvcc;
 mod proposer;
 pub mod raft;
 pub mod reader;
-mod renewer;
+pub mod renewer;
 mod transport;
 pub mod watch;
 

@@ -1,7 +1,7 @@
 //! The one place where a metric is registered, so that no room repeats how.
 //!
-//! Names, help texts and buckets are constants of this program: a wrong one fails the first test that touches it, which is
-//! why registering may panic here and nowhere else.
+//! Names, help texts and buckets are constants of this program: a wrong one fails the first test that touches it,
+//! which is why registering may panic here and nowhere else.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -17,7 +17,7 @@ pub fn registered<M: Collector + Clone + 'static>(metric: prometheus::Result<M>)
     metric
 }
 
-/// A counter.
+/// A counter without labels.
 pub fn counter(name: &str, help: &str) -> IntCounter {
     registered(IntCounter::new(name, help))
 }
@@ -27,12 +27,12 @@ pub fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-/// A gauge of whole numbers.
+/// A gauge of whole numbers without labels.
 pub fn gauge(name: &str, help: &str) -> IntGauge {
     registered(IntGauge::new(name, help))
 }
 
-/// A gauge of fractions.
+/// A gauge of fractions without labels.
 pub fn float_gauge(name: &str, help: &str) -> Gauge {
     registered(Gauge::new(name, help))
 }

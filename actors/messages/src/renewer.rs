@@ -1,15 +1,25 @@
 //! How a lease is renewed: in place if possible, by the lease timer otherwise.
 
-use crate::lease::{KeepAlive, RENEWED};
+use crate::lease::KeepAlive;
 use crate::live_leases::InPlace;
+use crate::metrics::counter;
 use crate::{Clock, LeaseId, LiveLeases, Pending, Port, Refused, Reply};
+use prometheus::IntCounter;
 use rusd_proto::EtcdError;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// Renewals that succeeded on the leader: counted by the lease timer and by those who renew in place.
+pub static RENEWED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "etcd_debugging_lease_renewed_total",
+        "The number of renewed leases seen by the leader.",
+    )
+});
 
 /// The answer to a renewal: the granted time in seconds, or 0 for a lease that does not exist (any more).
 #[derive(Debug)]
 pub enum Renewing {
-    /// It is known.
+    /// It was renewed in place, or does not exist.
     Done(i64),
     /// It comes from the lease timer.
     Asked(Pending<Result<i64, EtcdError>>),

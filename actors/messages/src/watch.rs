@@ -4,14 +4,14 @@
 //!
 //! Three things go another way than a message to the hub:
 //!
-//! * [`WatchDemand`], numbers that hub and state machine read in place. The hub writes how many streams there are and how
-//!   many watchers want previous records, so that the state machine does not wake a hub without streams, nor look up what
-//!   nobody wants. The state machine writes which revision is published, so that a hub that was not told of it knows of
-//!   it when a stream opens.
-//! * [`Seen`], which a handler writes into each create request and the hub reads: the hub may be some messages behind the
-//!   read view, and a new watch must start after what its client has read.
-//! * [`WakeThrough`], which the gRPC side sends once: streams that get events together are woken on their own runtime by
-//!   one message ([`WakeStreams`]) instead of one by one from the hub's thread.
+//! * [`WatchDemand`], numbers that hub and state machine read in place. The hub writes how many streams there are and
+//!   how many watchers want previous records, so that the state machine does not wake a hub without streams, nor look
+//!   up what nobody wants. The state machine writes which revision is published, so that a hub that was not told of it
+//!   knows of it when a stream opens.
+//! * [`Seen`], which a handler writes into each create request and the hub reads: the hub may be some messages behind
+//!   the read view, and a new watch must start after what its client has read.
+//! * [`WakeThrough`], which the gRPC side sends once: streams that get events together are woken on their own runtime
+//!   by one message ([`WakeStreams`]) instead of one by one from the hub's thread.
 
 mod response;
 
@@ -45,7 +45,7 @@ pub struct Event {
 /// All events of one revision, in the order of their sub-revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevisionEvents {
-    /// The revision.
+    /// The main revision, one more than that before.
     pub revision: i64,
     /// Whether previous records were looked up for all of its events. If not, nothing follows from an
     /// event without one, and a watcher that wants them has to take the revision from history.
@@ -57,7 +57,7 @@ pub struct RevisionEvents {
 /// New revisions, each told exactly once, in order.
 #[derive(Clone, Debug)]
 pub struct Committed {
-    /// In ascending order, without gaps.
+    /// In ascending order, without gaps: each revision is one more than that before.
     pub revisions: Vec<RevisionEvents>,
 }
 
@@ -78,16 +78,16 @@ pub struct Compacted {
 /// A page of history, in answer to [`crate::reader::History`].
 #[derive(Debug)]
 pub struct HistoryPage {
-    /// The request's token.
+    /// Copied from the request that it answers.
     pub token: u64,
-    /// What was found.
+    /// The events, or why there are none.
     pub result: Result<HistoryRevisions, HistoryError>,
 }
 
 /// The revisions of a page that changed anything.
 #[derive(Debug)]
 pub struct HistoryRevisions {
-    /// In ascending order.
+    /// In ascending order, without those that changed nothing.
     pub revisions: Vec<RevisionEvents>,
     /// Where the next page starts; beyond the requested end when the page was the last.
     pub next_revision: i64,
@@ -98,7 +98,7 @@ pub struct HistoryRevisions {
 pub enum HistoryError {
     /// Some of it is compacted away.
     Compacted {
-        /// The compacted revision.
+        /// Revisions below it cannot be read any more.
         compacted_revision: i64,
     },
 }
@@ -106,7 +106,7 @@ pub enum HistoryError {
 /// A gRPC watch stream has opened.
 #[derive(Debug)]
 pub struct OpenStream {
-    /// Its id.
+    /// What its requests and notices will name it by.
     pub stream: StreamId,
     /// Where its responses go.
     pub sink: Sink,
@@ -115,25 +115,25 @@ pub struct OpenStream {
 /// What the newest read view said when a request was taken: its client may know that much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The current revision.
+    /// Of the newest write that can be read.
     pub revision: i64,
-    /// The compacted revision.
+    /// Below it nothing can be read any more; -1 if nothing was compacted.
     pub compacted_revision: i64,
 }
 
 /// A request on a stream.
 #[derive(Debug)]
 pub enum StreamRequest {
-    /// Start a watch.
+    /// Start a watch, or be told why not.
     Create {
         /// What to watch, and how.
         request: pb::WatchCreateRequest,
         /// What the store said meanwhile.
         seen: Seen,
     },
-    /// End a watch.
+    /// End a watch; an unknown one is not answered.
     Cancel {
-        /// Its id.
+        /// As the response to its creation has it.
         watch_id: i64,
     },
     /// Tell how far the stream is.
@@ -144,23 +144,23 @@ pub enum StreamRequest {
 /// [`Credits`], which bounds how many there are.
 #[derive(Debug)]
 pub struct FromStream {
-    /// The stream.
+    /// On which stream it came; one that is closed already is ignored.
     pub stream: StreamId,
-    /// What is asked.
+    /// What its client asks for.
     pub request: StreamRequest,
 }
 
 /// The stream's queue, found full before, has been drained. At most one per stream is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkReady {
-    /// The stream.
+    /// Whose queue has room.
     pub stream: StreamId,
 }
 
 /// Streams that have something to send now; bounded by the number of streams.
 #[derive(Debug)]
 pub struct WakeStreams {
-    /// Whom to wake.
+    /// One for each stream that sleeps.
     pub wakers: Vec<Waker>,
 }
 
@@ -175,6 +175,6 @@ pub struct WakeThrough {
 /// The stream is gone, and its watches with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseStream {
-    /// The stream.
+    /// Never named again.
     pub stream: StreamId,
 }

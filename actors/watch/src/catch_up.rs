@@ -16,7 +16,7 @@ use rusd_messages::watch::{Content, Response, RevisionEvents};
 /// Whole revisions of the past, as much as one response may hold.
 struct Part<'r> {
     revisions: &'r [RevisionEvents],
-    /// The first revision.
+    /// The first revision; it may have no events.
     from: i64,
     /// The one after the last.
     next: i64,

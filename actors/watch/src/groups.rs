@@ -28,7 +28,7 @@ impl Group {
     }
 }
 
-/// All groups.
+/// All groups, by index, and found by key or interval.
 #[derive(Debug)]
 pub struct Groups {
     groups: Slab<Group>,
@@ -94,12 +94,12 @@ impl Groups {
         self.intervals.holding(key, &mut found);
     }
 
-    /// A group.
+    /// The group at an index that `join` gave out.
     pub fn get(&self, group: u32) -> &Group {
         &self.groups[group]
     }
 
-    /// A group, to change it.
+    /// As [`get`](Self::get), to change it.
     pub fn get_mut(&mut self, group: u32) -> &mut Group {
         &mut self.groups[group]
     }

@@ -1,4 +1,4 @@
-//! The core of the hub: streams, watchers, and what the state machine says. No clock, no actor, no store.
+//! The core of the hub: streams, watchers, and what the state machine says.
 //!
 //! What comes in are the methods here and in `requests`; what goes out are responses on the sinks and at
 //! most one request for history. [`Hub::turn`] is called after each message, or after a few.
@@ -21,7 +21,7 @@ use std::task::Waker;
 /// Settings of the hub. All but the first two have their values in [`limits`]; tests make them small.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
-    /// `--watch-progress-notify-interval`.
+    /// How often a watch without events is told its progress, before jitter.
     pub progress_interval_ms: u64,
     /// Any number that clients do not know.
     pub seed: u64,
@@ -58,9 +58,9 @@ impl HubConfig {
 /// A page of history that the hub wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryRequest {
-    /// To be echoed.
+    /// To be copied into the page that answers it.
     pub token: u64,
-    /// First revision.
+    /// First revision wanted.
     pub from_revision: i64,
     /// Last revision: the newest that the hub knows.
     pub through_revision: i64,
@@ -82,13 +82,13 @@ pub(crate) struct Page {
 /// How much there is of what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Open streams.
+    /// Streams that are open.
     pub streams: usize,
-    /// Watchers.
+    /// Watchers of all streams.
     pub watchers: usize,
     /// Watchers that are fed from the past.
     pub unsynced: usize,
-    /// Distinct ranges.
+    /// Distinct ranges that are watched.
     pub groups: usize,
     /// Bytes of recent revisions.
     pub ring_bytes: usize,
@@ -96,7 +96,7 @@ pub struct Counts {
     pub events_sent: u64,
 }
 
-/// The hub.
+/// All streams and watchers, and the revisions that they have yet to see.
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) config: HubConfig,

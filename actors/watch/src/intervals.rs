@@ -51,7 +51,7 @@ fn end_cmp(a: Option<&Bytes>, b: Option<&Bytes>) -> Ordering {
 }
 
 impl Intervals {
-    /// An empty map.
+    /// An empty map; `seed` decides the shape of the tree.
     pub fn new(seed: u64) -> Self {
         Self {
             nodes: Slab::default(),
@@ -95,7 +95,7 @@ impl Intervals {
         self.root = self.insert_below(self.root, new, &start, end.as_ref());
     }
 
-    /// Removes an interval.
+    /// Removes an interval, if it is there.
     pub fn remove(&mut self, start: &Bytes, end: Option<&Bytes>) {
         self.root = self.remove_below(self.root, start, end);
     }
@@ -226,7 +226,7 @@ impl Intervals {
         self.nodes[at].reaches = reaches;
     }
 
-    /// splitmix64.
+    /// The next pseudo-random number (splitmix64).
     fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;

@@ -3,7 +3,7 @@
 //! The state machine tells the hub the events of every revision once, each encoded once. The hub matches them
 //! against the ranges that are watched and puts, per watch, one small response on the queue of its stream;
 //! responses share their events. What a watcher sees is every event of its range and filters from its start
-//! on, once, in order, whole revisions at a time, or the news that history was compacted (P4).
+//! on, once, in order, whole revisions at a time, or a message that history was compacted.
 //!
 //! ```text
 //!   Committed -> pending --pass_on--> matching --> synced watchers --> sinks --> streams
@@ -18,17 +18,18 @@
 //!
 //! A watcher is in one of three states. *Synced* ones follow live events; their `next_revision` is implied.
 //! One whose stream has no room is *recent*: the ring of the latest revisions feeds it once there is room. One
-//! that starts in the past, or whom the ring has outrun, or who wants previous records that nobody looked up
-//! in time, is *old*: it is fed pages of history up to the revision the hub itself has seen, until the ring takes over.
+//! is *old* if it starts in the past, if its next revision has left the ring, or if it wants previous records that were
+//! not looked up: it is fed pages of history up to the revision the hub itself has seen, until the ring takes over.
 //! Because the next revision moves only when a response was taken, there is neither gap nor duplicate.
 //!
 //! The state machine never waits for the hub: beyond the bound of its port it says [`Lagged`], and
 //! everybody becomes old. While no stream is open it says nothing ([`WatchDemand`]). Nor does the hub wait for
-//! a stream: a client that does not read costs its queue ([`limits::SINK`]) and its watchers' places in line.
+//! a stream: a client that does not read costs the memory of its queue ([`limits::SINK`]) and holds up no other client.
 //!
 //! Memory: a watcher is 48 bytes in a slab, about 20 in its stream's map and 4 to 8 in its group, so about 80 bytes and
 //! its share of the group; a group (a distinct range) is about 200 bytes and its keys. The ring keeps at most
-//! [`limits::RING_BYTES`], a page [`limits::PAGE_BYTES`] and one revision. When the last stream closes, all of it is freed.
+//! [`limits::RING_BYTES`], a page [`limits::PAGE_BYTES`] and one revision. When the last stream closes, all of it is
+//! freed.
 //!
 //! [`Lagged`]: rusd_messages::watch::Lagged
 //! [`WatchDemand`]: rusd_messages::watch::WatchDemand

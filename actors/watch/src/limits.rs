@@ -40,5 +40,5 @@ pub const REQUEST_QUEUE: usize = 4096;
 pub const NOTICE_QUEUE: usize = 4096;
 /// Rare messages of the state machine, none of which may be lost.
 pub const NEWS_QUEUE: usize = 64;
-/// Ticks are coalesced.
+/// Ticks are coalesced: the next one says all.
 pub const TICK_QUEUE: usize = 1;

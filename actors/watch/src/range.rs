@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// A set of neighbouring keys, as a watch names it (W-04).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Range {
-    /// One key.
+    /// Exactly this key.
     One(Bytes),
     /// A start, and the first key beyond; None if there is none.
     Interval(Bytes, Option<Bytes>),

@@ -32,7 +32,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty ring.
+    /// An empty ring with its two bounds.
     pub fn new(max_bytes: usize, max_revisions: usize) -> Self {
         Self {
             revisions: VecDeque::new(),

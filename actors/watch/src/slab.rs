@@ -16,7 +16,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Stores a value.
+    /// Stores a value, and returns its index.
     pub fn insert(&mut self, value: T) -> u32 {
         self.0.insert(value) as u32
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Settings of the hub.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchConfig {
-    /// `--watch-progress-notify-interval`.
+    /// How often a watch without events is told its progress (`--watch-progress-notify-interval`).
     pub progress_notify_interval: Duration,
     /// `--watch-ring-bytes`: how much memory the most recent events may take.
     pub ring_bytes: usize,
@@ -48,7 +48,7 @@ pub struct Ports {
     pub committed: Port<Committed>,
     /// Revisions that are not told one by one.
     pub lagged: Port<Lagged>,
-    /// The compacted revision.
+    /// The compacted revision moved. To be delivered: rare.
     pub compacted: Port<Compacted>,
     /// Where several streams are woken together. Without it the hub wakes them itself.
     pub wake_through: Port<WakeThrough>,
@@ -80,7 +80,7 @@ impl Ports {
 /// A started hub. What it is told before it is connected waits in its queues, except that history is not read.
 #[derive(Debug)]
 pub struct Started {
-    /// What it receives.
+    /// Usable at once.
     pub ports: Ports,
     /// What it wants to be told; the state machine reads it.
     pub demand: Arc<WatchDemand>,
@@ -88,7 +88,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// Connects it.
+    /// Connects it: it begins to read history.
     pub fn connect(self, links: Links) -> Ports {
         let page = self.ports.page.clone();
         self.address.do_send(Connect(Connected { links, page }));

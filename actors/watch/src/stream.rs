@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// The `watch_id` of responses that belong to no watch.
 pub const NO_WATCH: i64 = -1;
 
-/// A gRPC stream.
+/// A gRPC stream, as the hub knows it.
 #[derive(Debug)]
 pub struct Stream {
     /// Where its responses go.

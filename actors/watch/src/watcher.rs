@@ -25,7 +25,7 @@ impl Wants {
 /// Where a watcher takes its events from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// From live commits.
+    /// From live commits, as they come.
     Synced,
     /// From the ring, as soon as its stream has room.
     Recent,
@@ -42,13 +42,13 @@ pub struct Watcher {
     pub next_revision: i64,
     /// No progress is reported below this revision (W-05, W-16).
     pub start_revision: i64,
-    /// Its stream.
+    /// Index of its stream in the hub.
     pub stream: u32,
-    /// Its group.
+    /// Index of the group of its range.
     pub group: u32,
     /// Its place among the synced members of the group.
     pub position: u32,
-    /// What it wants.
+    /// Its filters, and whether it wants previous records.
     pub wants: Wants,
     /// Where its events come from.
     pub state: State,

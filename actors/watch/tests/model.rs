@@ -66,7 +66,11 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         1 => (stream(), 0..6_u8).prop_map(|(s, id)| Step::Cancel(s, id)),
         2 => stream().prop_map(Step::Progress),
-        9 => (prop::collection::vec((0..KEYS.len(), prop::bool::weighted(0.3)), 1..4), any::<bool>(), prop::bool::weighted(0.1))
+        9 => (
+            prop::collection::vec((0..KEYS.len(), prop::bool::weighted(0.3)), 1..4),
+            any::<bool>(),
+            prop::bool::weighted(0.1),
+        )
             .prop_map(|(changes, bare, untold)| Step::Commit { changes, bare, untold }),
         1 => Just(Step::Lag),
         3 => Just(Step::PassOn),

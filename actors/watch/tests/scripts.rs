@@ -6,11 +6,13 @@
 //! | `open S [responses=N] [bytes=N] [jitter=N]` | a stream; with bounds, its client reads only when told to |
 //! | `create S KEY [END] [start=N] [id=N] [seen=N] [FLAG..]` | flags: prev, progress, fragment, noput, nodelete |
 //! | `cancel S ID`, `progress S`, `close S` | |
-//! | `put KEY..`, `delete KEY..`, `txn put=KEY delete=KEY..` | one revision; tags: `[queued]` more of the burst follow, `[untold]` the hub is not told, `[bare]` without previous records |
+//! | `put KEY..`, `delete KEY..`, `txn put=KEY delete=KEY..` | one revision, see below for its tags |
 //! | `lagged`, `compact N`, `compacted-unheard N` | the store to the hub |
 //! | `history` | the hub's question is answered |
 //! | `read S [N]` | a slow client reads |
 //! | `tick MS`, `counts` | |
+//!
+//! Tags of a revision: `[queued]` more of the burst follow, `[untold]` the hub is not told, `[bare]` without previous records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -56,7 +56,7 @@ pub(super) enum Phase {
     Revoking { deadline_ms: u64, wake_ms: u64 },
 }
 
-/// A lease.
+/// A lease as its timer knows it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) ttl_s: i64,

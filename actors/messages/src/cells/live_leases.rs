@@ -84,7 +84,7 @@ pub enum InPlace {
 
 type Shard = RwLock<HashMap<LeaseId, Arc<LiveLease>>>;
 
-/// See the module.
+/// The table, in parts that are locked by themselves.
 #[derive(Debug)]
 pub struct LiveLeases {
     shards: Vec<Shard>,
@@ -114,7 +114,7 @@ impl LiveLeases {
         shard.insert(id, Arc::new(LiveLease::closed(ttl_s)));
     }
 
-    /// Removes a lease.
+    /// Removes a lease: handlers do not find it any more.
     pub fn remove(&self, id: LeaseId) {
         let mut shard = self
             .shard(id)

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`raft_status`] | Raft | handlers, health, metrics |
 //! | [`published`] | state machine | handlers, members |
-//! | [`live_leases`] | state machine (which exist), lease timer (which are open), handlers (deadlines of open ones) | all three |
+//! | [`live_leases`] | state machine, lease timer and handlers: see its own page | all three |
 //! | [`watch_demand`] | watch hub (what it wants), state machine (the published revision) | each the other's part |
 //! | [`sink`] | watch hub | one gRPC stream |
 

@@ -9,9 +9,9 @@ use rusd_proto::etcdserverpb as pb;
 pub struct Published {
     /// The members, in order of their ids.
     pub members: Vec<pb::Member>,
-    /// Raised alarms.
+    /// Raised alarms, at most one of each kind for a member.
     pub alarms: Vec<pb::AlarmMember>,
-    /// `major.minor.0`, once decided.
+    /// `major.minor.0`; None until a leader has decided it.
     pub cluster_version: Option<String>,
 }
 

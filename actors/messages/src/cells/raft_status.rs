@@ -14,7 +14,7 @@ pub struct RaftStatus {
 }
 
 impl RaftStatus {
-    /// The current term.
+    /// The term that this member is in; 0 before the first.
     pub fn term(&self) -> Term {
         Term(self.term.load(Ordering::Acquire))
     }
@@ -27,7 +27,7 @@ impl RaftStatus {
         }
     }
 
-    /// The commit index.
+    /// The index through which this member knows entries to be committed.
     pub fn committed(&self) -> Index {
         Index(self.committed.load(Ordering::Acquire))
     }

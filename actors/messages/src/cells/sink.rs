@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// The hub's side.
+/// The end of the hub, which writes.
 #[derive(Debug)]
 pub struct Sink {
     shared: Arc<Shared>,
@@ -73,7 +73,7 @@ pub struct Sink {
     room_bytes: usize,
 }
 
-/// The gRPC stream's side.
+/// The end of the gRPC stream, which reads.
 #[derive(Debug)]
 pub struct SinkReader {
     shared: Arc<Shared>,
@@ -84,7 +84,7 @@ pub struct SinkReader {
 #[derive(Clone, Debug)]
 pub struct Credits(Arc<Semaphore>);
 
-/// A stream's queue.
+/// A queue with its two ends, and the credits for requests on the stream.
 pub fn sink(limits: SinkLimits) -> (Sink, SinkReader, Credits) {
     let credits = Arc::new(Semaphore::new(limits.requests));
     let shared = Arc::new(Shared {

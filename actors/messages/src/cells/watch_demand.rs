@@ -37,8 +37,8 @@ impl WatchDemand {
         self.published.load(Ordering::SeqCst)
     }
 
-    /// Hub: how many streams there are, and how many watchers want previous records. Never the step from no stream to one,
-    /// which is where the order counts.
+    /// Hub: how many streams there are, and how many watchers want previous records. Never the step from no stream to
+    /// one, which is where the order counts.
     pub fn set(&self, streams: usize, previous: usize) {
         self.previous.store(previous, Ordering::Release);
         self.streams.store(streams, Ordering::Release);

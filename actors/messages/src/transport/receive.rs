@@ -1,7 +1,7 @@
 //! What an actix actor has to say to receive a message through a [`Port`](crate::Port), said once.
 
-/// Implements `actix::Handler` for [`Delivery`](crate::Delivery)s: each line names a message, binds the actor, the opened
-/// message and the context, and says what is done.
+/// Implements `actix::Handler` for [`Delivery`](crate::Delivery)s: each line names a message, binds the actor, the
+/// opened message and the context, and says what is done.
 ///
 /// ```
 /// # use rusd_messages::{Tick, receive};

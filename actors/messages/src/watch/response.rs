@@ -10,9 +10,10 @@ use thiserror::Error;
 pub struct Response {
     /// The watch it belongs to.
     pub watch_id: i64,
-    /// The header's revision.
+    /// For the header: everything of the watch through it has been sent with or before this response; 0 for a
+    /// compaction.
     pub revision: i64,
-    /// What it says.
+    /// What the client is told.
     pub content: Content,
 }
 
@@ -54,7 +55,7 @@ impl Response {
 /// What a response says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// The watch exists.
+    /// The watch exists; comes before everything else of it.
     Created,
     /// The watch was turned down.
     Refused(WatchRefusal),
@@ -62,14 +63,14 @@ pub enum Content {
     Canceled,
     /// The watch ended because what it needs is compacted away.
     Compacted {
-        /// The compacted revision.
+        /// Revisions below it cannot be read any more.
         compacted_revision: i64,
     },
     /// Periodic: everything of this watch through the header's revision has been sent.
     Progress,
     /// On request: everything of every watch of the stream through the header's revision has been sent.
     ProgressOfAll,
-    /// Events.
+    /// What happened in the range of the watch.
     Events {
         /// In order, whole revisions.
         events: Events,
@@ -125,14 +126,14 @@ impl Events {
         }
     }
 
-    /// The marshalled events.
+    /// Each as a marshalled `mvccpb.Event`.
     pub fn as_slice(&self) -> &[Bytes] {
         self.all
             .get(self.first as usize..self.end as usize)
             .unwrap_or_default()
     }
 
-    /// How many.
+    /// How many events there are.
     pub fn len(&self) -> usize {
         (self.end - self.first) as usize
     }
@@ -142,7 +143,7 @@ impl Events {
         self.first == self.end
     }
 
-    /// Their bytes together.
+    /// Bytes of all marshalled events together.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
