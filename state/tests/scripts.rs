@@ -17,8 +17,9 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use common::Node;
-use goldenscript::{Argument, Command, Context};
+use goldenscript::{Command, Context};
 use prost::Message;
+use rusd_kit::{Args, latin};
 use rusd_proto::EtcdError;
 use rusd_proto::conf_change::{Change, ConfChange};
 use rusd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -34,130 +35,78 @@ use rusd_storage::ReadAt;
 
 type Outcome = Result<String, Box<dyn Error>>;
 
-/// Positional arguments and options of a command.
-struct Args {
-    name: String,
-    words: Vec<Bytes>,
-    options: Vec<(String, String)>,
-}
-
-impl Args {
-    fn new(command: &Command) -> Self {
-        let mut args = Self {
-            name: command.name.clone(),
-            words: Vec::new(),
-            options: Vec::new(),
-        };
-        for argument in &command.args {
-            match argument {
-                Argument::Positional(word) => args.words.push(latin(word)),
-                Argument::KeyValue(name, value) => args.options.push((name.clone(), value.clone())),
-                other => panic!("{other:?}"),
-            }
-        }
-        args
-    }
-
-    fn word(&self, n: usize) -> Bytes {
-        self.words.get(n).cloned().unwrap_or_default()
-    }
-
-    fn string(&self, n: usize) -> String {
-        String::from_utf8(self.word(n).to_vec()).unwrap()
-    }
-
-    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, n: usize) -> T {
-        self.string(n).parse().unwrap()
-    }
-
-    fn option<T: std::str::FromStr<Err: std::fmt::Debug> + Default>(&self, name: &str) -> T {
-        self.options
-            .iter()
-            .find(|(option, _)| option == name)
-            .map(|(_, value)| value.parse().unwrap())
-            .unwrap_or_default()
-    }
-
-    fn put(&self) -> pb::PutRequest {
-        pb::PutRequest {
-            key: self.word(0),
-            value: self.word(1),
-            lease: self.option("lease"),
-            prev_kv: self.option("prev"),
-            ignore_value: self.option("ignore_value"),
-            ignore_lease: self.option("ignore_lease"),
-        }
-    }
-
-    fn delete(&self) -> pb::DeleteRangeRequest {
-        pb::DeleteRangeRequest {
-            key: self.word(0),
-            range_end: self.word(1),
-            prev_kv: self.option("prev"),
-        }
-    }
-
-    fn range(&self) -> pb::RangeRequest {
-        let order: String = self.option("order");
-        let target: String = self.option("target");
-        pb::RangeRequest {
-            key: self.word(0),
-            range_end: self.word(1),
-            limit: self.option("limit"),
-            revision: self.option("rev"),
-            sort_order: enumerated(&order, |name| {
-                SortOrder::from_str_name(name).map(|o| o as i32)
-            }),
-            sort_target: enumerated(&target, |name| {
-                SortTarget::from_str_name(name).map(|t| t as i32)
-            }),
-            serializable: self.option("serializable"),
-            keys_only: self.option("keys_only"),
-            count_only: self.option("count_only"),
-            min_mod_revision: self.option("min_mod"),
-            max_mod_revision: self.option("max_mod"),
-            min_create_revision: self.option("min_create"),
-            max_create_revision: self.option("max_create"),
-        }
-    }
-
-    /// `if TARGET KEY RESULT OPERAND [end=KEY] [union=TARGET]`
-    fn compare(&self) -> pb::Compare {
-        let target = self.string(0).to_uppercase();
-        let union = match self.option::<String>("union") {
-            name if name.is_empty() => target.clone(),
-            name => name.to_uppercase(),
-        };
-        let operand = self.words.get(3).map(|_| match union.as_str() {
-            "VERSION" => TargetUnion::Version(self.number(3)),
-            "CREATE" => TargetUnion::CreateRevision(self.number(3)),
-            "MOD" => TargetUnion::ModRevision(self.number(3)),
-            "LEASE" => TargetUnion::Lease(self.number(3)),
-            _ => TargetUnion::Value(self.word(3)),
-        });
-        let result = match self.string(2).as_str() {
-            "eq" => CompareResult::Equal as i32,
-            "ne" => CompareResult::NotEqual as i32,
-            "lt" => CompareResult::Less as i32,
-            "gt" => CompareResult::Greater as i32,
-            other => other.parse().unwrap(),
-        };
-        pb::Compare {
-            result,
-            target: CompareTarget::from_str_name(&target)
-                .map_or_else(|| target.parse().unwrap(), |t| t as i32),
-            key: self.word(2 - 1),
-            target_union: operand,
-            range_end: latin(&self.option::<String>("end")),
-        }
+fn put(args: &Args) -> pb::PutRequest {
+    pb::PutRequest {
+        key: args.bytes(0),
+        value: args.bytes(1),
+        lease: args.option("lease"),
+        prev_kv: args.option("prev"),
+        ignore_value: args.option("ignore_value"),
+        ignore_lease: args.option("ignore_lease"),
     }
 }
 
-/// One byte per character, so that scripts can write any byte as an escape.
-fn latin(word: &str) -> Bytes {
-    word.chars()
-        .map(|c| u8::try_from(u32::from(c)).unwrap())
-        .collect()
+fn delete(args: &Args) -> pb::DeleteRangeRequest {
+    pb::DeleteRangeRequest {
+        key: args.bytes(0),
+        range_end: args.bytes(1),
+        prev_kv: args.option("prev"),
+    }
+}
+
+fn range(args: &Args) -> pb::RangeRequest {
+    let order: String = args.option("order");
+    let target: String = args.option("target");
+    pb::RangeRequest {
+        key: args.bytes(0),
+        range_end: args.bytes(1),
+        limit: args.option("limit"),
+        revision: args.option("rev"),
+        sort_order: enumerated(&order, |name| {
+            SortOrder::from_str_name(name).map(|o| o as i32)
+        }),
+        sort_target: enumerated(&target, |name| {
+            SortTarget::from_str_name(name).map(|t| t as i32)
+        }),
+        serializable: args.option("serializable"),
+        keys_only: args.option("keys_only"),
+        count_only: args.option("count_only"),
+        min_mod_revision: args.option("min_mod"),
+        max_mod_revision: args.option("max_mod"),
+        min_create_revision: args.option("min_create"),
+        max_create_revision: args.option("max_create"),
+    }
+}
+
+/// `if TARGET KEY RESULT OPERAND [end=KEY] [union=TARGET]`
+fn compare(args: &Args) -> pb::Compare {
+    let target = args.word(0).to_uppercase();
+    let union = match args.option::<String>("union") {
+        name if name.is_empty() => target.clone(),
+        name => name.to_uppercase(),
+    };
+    let operand = args.words().get(3).map(|_| match union.as_str() {
+        "VERSION" => TargetUnion::Version(args.number(3)),
+        "CREATE" => TargetUnion::CreateRevision(args.number(3)),
+        "MOD" => TargetUnion::ModRevision(args.number(3)),
+        "LEASE" => TargetUnion::Lease(args.number(3)),
+        _ => TargetUnion::Value(args.bytes(3)),
+    });
+    let result = match args.word(2) {
+        "eq" => CompareResult::Equal as i32,
+        "ne" => CompareResult::NotEqual as i32,
+        "lt" => CompareResult::Less as i32,
+        "gt" => CompareResult::Greater as i32,
+        other => other.parse().unwrap(),
+    };
+    pb::Compare {
+        result,
+        target: CompareTarget::from_str_name(&target)
+            .map_or_else(|| target.parse().unwrap(), |t| t as i32),
+        key: args.bytes(1),
+        target_union: operand,
+        range_end: latin(&args.option::<String>("end")),
+    }
 }
 
 fn enumerated(name: &str, by_name: impl Fn(&str) -> Option<i32>) -> i32 {
@@ -244,7 +193,7 @@ impl Runner {
 
     /// Chunks, one after the other; `then_put=KEY` writes after the first, `then_compact=REVISION` compacts.
     fn stream(&mut self, args: &Args) -> Outcome {
-        let request = args.range();
+        let request = range(args);
         if let Err(error) = validate::range_stream(&request) {
             return Ok(format!("refused {:?}: {error}", error.code()));
         }
@@ -294,11 +243,14 @@ impl Runner {
         let id = args.number(1);
         let member = pb::Member {
             id,
-            peer_ur_ls: args.words[2..].iter().map(|url| show::text(url)).collect(),
-            is_learner: args.string(0) == "learner",
+            peer_ur_ls: args.words()[2..]
+                .iter()
+                .map(|url| show::text(url.as_bytes()))
+                .collect(),
+            is_learner: args.word(0) == "learner",
             ..Default::default()
         };
-        let change = match args.string(0).as_str() {
+        let change = match args.word(0) {
             "add" | "learner" => Change::Add(member),
             "promote" => Change::Promote,
             "update" => Change::Update(member),
@@ -387,7 +339,7 @@ impl goldenscript::Runner for Runner {
     fn run(&mut self, command: &Command, _: &Context) -> Outcome {
         let args = Args::new(command);
         let in_txn = !self.open.is_empty();
-        match args.name.as_str() {
+        match args.name() {
             "fill" => {
                 for n in 0..args.number::<usize>(0) {
                     let request = pb::PutRequest {
@@ -409,7 +361,7 @@ impl goldenscript::Runner for Runner {
                     .unwrap()
                     .request
                     .compare
-                    .push(args.compare());
+                    .push(compare(&args));
                 Ok(String::new())
             }
             "then" => Ok(String::new()),
@@ -425,15 +377,15 @@ impl goldenscript::Runner for Runner {
                 };
                 self.end(args.option("raw"), max_txn_ops)
             }
-            "put" if in_txn => self.push(Some(Request::RequestPut(args.put()))),
-            "del" if in_txn => self.push(Some(Request::RequestDeleteRange(args.delete()))),
-            "get" if in_txn => self.push(Some(Request::RequestRange(args.range()))),
-            "put" => self.checked(validate::put(&args.put()), common::put(args.put())),
+            "put" if in_txn => self.push(Some(Request::RequestPut(put(&args)))),
+            "del" if in_txn => self.push(Some(Request::RequestDeleteRange(delete(&args)))),
+            "get" if in_txn => self.push(Some(Request::RequestRange(range(&args)))),
+            "put" => self.checked(validate::put(&put(&args)), common::put(put(&args))),
             "del" => self.checked(
-                validate::delete_range(&args.delete()),
-                common::delete(args.delete()),
+                validate::delete_range(&delete(&args)),
+                common::delete(delete(&args)),
             ),
-            "get" => self.get(&args.range()),
+            "get" => self.get(&range(&args)),
             "stream" => self.stream(&args),
             "compact" => self.apply(common::compact(pb::CompactionRequest {
                 revision: args.number(0),
@@ -452,10 +404,10 @@ impl goldenscript::Runner for Runner {
             "attached" => self.attached(args.number(0)),
             "leases" => self.leases(),
             "alarm" => {
-                let action = enumerated(&args.string(0), |name| {
+                let action = enumerated(args.word(0), |name| {
                     pb::alarm_request::AlarmAction::from_str_name(name).map(|action| action as i32)
                 });
-                let kind = enumerated(&args.string(1), |name| {
+                let kind = enumerated(args.word(1), |name| {
                     pb::AlarmType::from_str_name(name).map(|kind| kind as i32)
                 });
                 self.apply(common::alarm(action, kind, args.number(2)))
@@ -465,22 +417,22 @@ impl goldenscript::Runner for Runner {
                 cluster_member_attr_set: Some(membershippb::ClusterMemberAttrSetRequest {
                     member_id: args.number(0),
                     member_attributes: Some(membershippb::Attributes {
-                        name: args.string(1),
-                        client_urls: vec![args.string(2)],
+                        name: args.word(1).to_owned(),
+                        client_urls: vec![args.word(2).to_owned()],
                     }),
                 }),
                 ..Default::default()
             }),
             "version" => self.apply(InternalRaftRequest {
                 cluster_version_set: Some(membershippb::ClusterVersionSetRequest {
-                    ver: args.string(0),
+                    ver: args.word(0).to_owned(),
                 }),
                 ..Default::default()
             }),
             "downgrade" => self.apply(InternalRaftRequest {
                 downgrade_info_set: Some(membershippb::DowngradeInfoSetRequest {
-                    enabled: !args.words.is_empty(),
-                    ver: args.string(0),
+                    enabled: !args.words().is_empty(),
+                    ver: args.word(0).to_owned(),
                 }),
                 ..Default::default()
             }),
@@ -490,7 +442,7 @@ impl goldenscript::Runner for Runner {
                 self.node.restart();
                 Ok(format!("applied {}", self.node.machine.applied().0))
             }
-            "log" => self.log(&args.string(0)),
+            "log" => self.log(args.word(0)),
             other => Err(format!("unknown command {other}").into()),
         }
     }
@@ -501,20 +453,7 @@ impl goldenscript::Runner for Runner {
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
-        $(
-            #[test]
-            fn $name() {
-                let path = concat!("tests/scripts/", stringify!($name));
-                goldenscript::run(&mut Runner::new(), path).unwrap();
-            }
-        )*
-    };
-}
-
-scripts! {
+rusd_kit::run_dir!("tests/scripts", Runner::new(), [
     kv_key_ranges
     kv_r01_empty_key
     kv_r02_limit
@@ -571,16 +510,4 @@ scripts! {
     c_06_member_promote
     o_14_o_24_version_and_attributes
     log_what_cannot_be_applied
-}
-
-#[test]
-fn every_script_is_run() {
-    let mut found: Vec<String> = std::fs::read_dir("tests/scripts")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    found.sort();
-    let mut named = SCRIPTS.to_vec();
-    named.sort_unstable();
-    assert_eq!(found, named);
-}
+]);
