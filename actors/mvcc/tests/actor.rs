@@ -9,7 +9,8 @@ use rusd_messages::members::MembersChanged;
 use rusd_messages::mvcc::{Apply, CommittedEntry, EntryKind};
 use rusd_messages::raft::{Applied, ConfApplied, EnginePersisted};
 use rusd_messages::watch::{Committed, Compacted, Lagged, WatchDemand};
-use rusd_messages::{Index, LeaseId, Pending, Port, Probe, Reply, Stop, Term, Tick};
+use rusd_messages::{Heartbeat, Index, LeaseId, Pending, Port, Probe, Reply, Stop, Term, Tick};
+use rusd_mvcc::core::batching::BATCH_INTERVAL_MS;
 use rusd_mvcc::{EngineSetup, Links, MvccConfig, PersistPolicy, Ports, Progress, Publications};
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::{ApplyReply, ApplyResult};
@@ -39,7 +40,7 @@ struct World {
     pending: Probe<CompactionPending>,
     members: Probe<MembersChanged>,
     _conf_applied: Probe<ConfApplied>,
-    _persisted: Probe<EnginePersisted>,
+    persisted: Probe<EnginePersisted>,
     _stepped: Probe<CompactStepped>,
     last_index: u64,
 }
@@ -60,7 +61,7 @@ impl World {
             engines,
             progress: Progress::default(),
             persist: PersistPolicy {
-                bytes: usize::MAX,
+                bytes: 1,
                 interval: PATIENCE,
             },
             checkpoints: None,
@@ -107,7 +108,7 @@ impl World {
             pending: pending_probe,
             members: members_probe,
             _conf_applied: conf_applied_probe,
-            _persisted: persisted_probe,
+            persisted: persisted_probe,
             _stepped: stepped_probe,
             last_index: 0,
         };
@@ -151,7 +152,11 @@ impl World {
     }
 
     fn tick(&self) {
-        self.ports.tick.deliver(Tick { now_ms: 0 }).unwrap();
+        self.tick_at(0);
+    }
+
+    fn tick_at(&self, now_ms: u64) {
+        self.ports.tick.deliver(Tick { now_ms }).unwrap();
     }
 
     /// The revisions in what the hub was told.
@@ -301,5 +306,30 @@ fn the_compactor_learns_the_revision_by_the_tick_and_of_a_compaction_at_once() {
         world.tick();
         world.put("k");
         assert_eq!(world.revision.next(), None);
+    });
+}
+
+#[test]
+fn raft_hears_what_the_engine_has_made_durable() {
+    with_actor(|world| {
+        world.put("k");
+        world.put("k");
+        world.tick_at(0);
+        world.tick_at(BATCH_INTERVAL_MS);
+        let said = world.persisted.wait(PATIENCE).expect("it is persisted");
+        assert_eq!((said.applied, said.checkpoint), (Index(2), None));
+    });
+}
+
+#[test]
+fn a_heartbeat_is_answered_between_two_batches() {
+    with_actor(|world| {
+        let answers = world.apply(vec![put("a")]);
+        let (reply, alive) = Reply::channel();
+        world.ports.heartbeat.tell(Heartbeat { reply }).unwrap();
+        alive.wait().unwrap();
+        for mut answer in answers {
+            assert!(answer.now().is_some(), "what came before is done");
+        }
     });
 }
