@@ -8,8 +8,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_yaml_ng::Value as Yaml;
+use serde_yaml_ng::{Number, Value as Yaml};
 
+use super::duration::MAX_NANOS;
 use super::error::ConfigError;
 use super::given::Target;
 use super::settings::{Place, Settings, Warning};
@@ -206,62 +207,43 @@ fn is_zero(value: &Yaml) -> bool {
 
 /// A YAML value as its kind wants it; none if it counts as absent.
 fn yaml_value(kind: Kind, value: &Yaml) -> Result<Option<Value>, String> {
+    let is_word = matches!(
+        kind,
+        Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates
+    );
     let text = match (kind, value) {
         (Kind::Bool, Yaml::Bool(value)) => return Ok(Some(Value::Bool(*value))),
-        (Kind::Bool, _) => return Err("it must be true or false".to_owned()),
-        (Kind::Duration, Yaml::Number(number)) => {
-            let nanos = number
-                .as_u64()
-                .filter(|&nanos| nanos <= super::duration::MAX_NANOS);
-            let nanos = nanos.ok_or("it must be a number of nanoseconds of at least 0")?;
-            return Ok(Some(Value::Duration(Duration::from_nanos(nanos))));
-        }
-        (Kind::Duration, _) => {
-            return Err(
-                "durations in this file are integer nanoseconds: 600000000000 for ten minutes"
-                    .to_owned(),
-            );
-        }
-        (Kind::Uint(_) | Kind::Int, Yaml::Number(number)) => number.to_string(),
-        (Kind::Uint(_) | Kind::Int, _) => return Err("it must be a whole number".to_owned()),
+        (Kind::Duration, Yaml::Number(nanos)) => return nanoseconds(nanos).map(Some),
+        (Kind::Uint(_) | Kind::Int, Yaml::Number(number)) => Some(number.to_string()),
+        (Kind::Bool | Kind::Duration | Kind::Uint(_) | Kind::Int, _) => None,
         // An empty text is the absence of a value wherever it could not be one.
-        (Kind::Choice(words) | Kind::Word(words), Yaml::String(text))
-            if text.is_empty() && !words.contains(&"") =>
-        {
-            return Ok(None);
-        }
-        (Kind::Urls | Kind::List | Kind::Origins, Yaml::String(text)) if text.is_empty() => {
-            return Ok(None);
-        }
-        (
-            Kind::Text
-            | Kind::Choice(_)
-            | Kind::Word(_)
-            | Kind::Gates
-            | Kind::Urls
-            | Kind::List
-            | Kind::Origins,
-            Yaml::String(text),
-        ) => text.clone(),
-        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, Yaml::Number(number)) => {
-            number.to_string()
-        }
-        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, Yaml::Bool(value)) => {
-            value.to_string()
-        }
+        (_, Yaml::String(text)) if text.is_empty() && !kind.accepts_empty() => return Ok(None),
+        (_, Yaml::String(text)) => Some(text.clone()),
+        (_, Yaml::Number(number)) if is_word => Some(number.to_string()),
+        (_, Yaml::Bool(value)) if is_word => Some(value.to_string()),
         (Kind::List, Yaml::Sequence(items)) => {
             let texts: Option<Vec<&str>> = items.iter().map(Yaml::as_str).collect();
-            texts.ok_or("it must be a list of texts")?.join(",")
+            texts.map(|texts| texts.join(","))
         }
-        (Kind::List, _) => return Err("it must be a list of texts".to_owned()),
-        (Kind::Urls | Kind::Origins, _) => {
-            return Err("it must be one text with commas between the URLs".to_owned());
-        }
-        (Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates, _) => {
-            return Err("it must be a text".to_owned());
-        }
+        _ => None,
     };
-    kind.parse(&text).map(Some)
+    let wanted = match kind {
+        Kind::Bool => "it must be true or false",
+        Kind::Duration => {
+            "durations in this file are integer nanoseconds: 600000000000 for ten minutes"
+        }
+        Kind::Uint(_) | Kind::Int => "it must be a whole number",
+        Kind::List => "it must be a list of texts",
+        Kind::Urls | Kind::Origins => "it must be one text with commas between the URLs",
+        Kind::Text | Kind::Choice(_) | Kind::Word(_) | Kind::Gates => "it must be a text",
+    };
+    kind.parse(&text.ok_or(wanted)?).map(Some)
+}
+
+fn nanoseconds(number: &Number) -> Result<Value, String> {
+    let nanos = number.as_u64().filter(|&nanos| nanos <= MAX_NANOS);
+    let nanos = nanos.ok_or("it must be a number of nanoseconds of at least 0")?;
+    Ok(Value::Duration(Duration::from_nanos(nanos)))
 }
 
 /// A value as an error message shows it.

@@ -55,3 +55,55 @@ fn magnitude(text: &str) -> Option<u128> {
     }
     u128::from_str_radix(&plain, radix).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn f01_booleans_and_numbers_are_read_as_go_reads_them() {
+        assert_eq!(parse_bool("T"), Ok(true));
+        assert!(parse_bool("yes").is_err());
+        assert!(parse_bool("").is_err());
+        for (text, value) in [
+            ("0", 0),
+            ("10", 10),
+            ("0x10", 16),
+            ("0o17", 15),
+            ("017", 15),
+            ("0b11", 3),
+            ("0x1_0", 16),
+            ("1_0", 10),
+        ] {
+            assert_eq!(parse_uint(text, 64), Ok(value), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "_10",
+            "1__0",
+            "10_",
+            "08",
+            "0x",
+            "1.5",
+            " 1",
+            "1 ",
+            "18446744073709551616",
+        ] {
+            assert!(parse_uint(text, 64).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_uint("4294967295", 32), Ok(u64::from(u32::MAX)));
+        assert!(parse_uint("4294967296", 32).is_err());
+        assert_eq!(parse_int("-9223372036854775808"), Ok(i64::MIN));
+        assert!(parse_int("9223372036854775808").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn decimal_numbers_read_back(value: i64) {
+            prop_assert_eq!(parse_int(&value.to_string()), Ok(value));
+        }
+    }
+}

@@ -13,8 +13,8 @@
 //! bounded time, until everything queued is written; the process calls it before it ends, also when it panics.
 //!
 //! Two fields of an event mean something to the formatter. `fatal = true` shows an error at the level `fatal`; such
-//! lines pass every `--log-level`. `fields = %object` puts the members of a JSON object in the place of the field, which
-//! is how the startup line shows a whole configuration. A list logged with `?` becomes a JSON list.
+//! lines pass every `--log-level`. `fields = %object` puts the members of a JSON object in the place of the field,
+//! which is how the startup line shows a whole configuration. A list logged with `?` becomes a JSON list.
 
 mod format;
 mod line;
