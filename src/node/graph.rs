@@ -31,7 +31,7 @@ pub struct Unlinked {
     joined: Pending<()>,
 }
 
-/// The graph at work: its doors, and what it publishes.
+/// The graph at work: its ports, and what it publishes.
 pub struct Graph {
     /// Consensus.
     pub raft: raft::Ports,

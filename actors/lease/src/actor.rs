@@ -60,7 +60,7 @@ impl Lease {
                 Proposal::Revoke(lease) => proposer
                     .propose(request)
                     .map(|pending| self.proposed.push_back((lease, pending))),
-                Proposal::Checkpoint(_) => proposer.propose_unheard(request),
+                Proposal::Checkpoint(_) => proposer.propose_and_forget(request),
             }
             .is_err();
             if refused {
@@ -69,9 +69,9 @@ impl Lease {
         }
     }
 
-    /// Learns which revocations Raft turned away. Any other failure shows by the lease staying: it is tried again
+    /// Looks which revocations Raft has refused since. Any other failure shows by the lease staying: it is tried again
     /// after the request timeout.
-    fn hear_of_refusals(&mut self) {
+    fn collect_refusals(&mut self) {
         while let Some((lease, pending)) = self.proposed.front_mut() {
             let Some(answer) = pending.now() else { return };
             match answer {
@@ -132,7 +132,7 @@ receive! { Lease:
     };
     Tick => |lease, tick, context| {
         lease.timer.tick(tick.now_ms);
-        lease.hear_of_refusals();
+        lease.collect_refusals();
         lease.propose();
     };
     Stop => |lease, stop, context| {

@@ -17,7 +17,7 @@ const LISTINGS_QUEUE: usize = 64;
 /// Role changes come seconds apart.
 const ROLES_QUEUE: usize = 64;
 
-/// Whom the lease timer tells.
+/// What the lease timer sends to.
 #[derive(Clone, Debug)]
 pub struct Links {
     /// Takes revocations and checkpoints to the log.
@@ -60,7 +60,7 @@ impl Ports {
 /// A started lease timer, which proposes nothing until it is connected.
 #[derive(Debug)]
 pub struct Started {
-    /// Usable at once; what is told before the connection waits.
+    /// Usable at once; nothing is proposed before it is connected.
     pub ports: Ports,
     address: Addr<Lease>,
 }

@@ -56,9 +56,9 @@ impl Members {
         }
     }
 
-    /// After every message: hears how proposals ended, and makes new ones.
+    /// After every message: looks how proposals ended, and makes new ones.
     fn turn(&mut self) {
-        self.hear();
+        self.collect_answers();
         if self.reconciler.just_joined() {
             report::joined(&self.config);
             if let Some(joined) = self.joined.take() {
@@ -68,7 +68,7 @@ impl Members {
         self.propose();
     }
 
-    fn hear(&mut self) {
+    fn collect_answers(&mut self) {
         let reconciler = &mut self.reconciler;
         self.proposed.retain_mut(|(proposal, pending)| {
             let Some(answer) = pending.now() else {

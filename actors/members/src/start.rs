@@ -14,7 +14,7 @@ const ALARMS_QUEUE: usize = 4_096;
 /// Role changes come seconds apart.
 const ROLES_QUEUE: usize = 64;
 
-/// Whom the members actor tells.
+/// What the members actor sends to.
 #[derive(Clone, Debug)]
 pub struct Links {
     /// Takes its proposals to the log.
@@ -51,7 +51,7 @@ impl Ports {
 /// A started actor, which proposes nothing until it is connected.
 #[derive(Debug)]
 pub struct Started {
-    /// Usable at once; what is told before the connection waits.
+    /// Usable at once; nothing is proposed before it is connected.
     pub ports: Ports,
     address: Addr<Members>,
 }

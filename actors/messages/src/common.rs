@@ -42,6 +42,6 @@ pub struct RoleChanged {
 /// Finish what is in hand, refuse what comes after, and answer when done.
 #[derive(Debug)]
 pub struct Stop {
-    /// Answered when the actor has let go of its files and timers.
+    /// Answered when the actor has closed its files.
     pub reply: Reply<()>,
 }

@@ -2,7 +2,7 @@
 //!
 //! A failed disk write, or a state that cannot be, ends the process: nothing limps on half dead, and a restart recovers
 //! from what is on disk. It is a panic, so that no caller has to carry it upwards and a test can see it; its payload
-//! says what happened in an operator's words, by which the process-wide panic hook tells it from a bug of this program.
+//! says what happened in an operator's words, and the process-wide panic hook knows by it that this is no bug.
 
 use std::fmt::Display;
 

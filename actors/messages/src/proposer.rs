@@ -1,4 +1,4 @@
-//! How an actor proposes: it encodes a request under an id of its own, tells Raft, and hears later how it ended.
+//! How an actor proposes: it encodes a request under an id of its own, tells Raft, and gets the outcome later.
 
 use crate::raft::Propose;
 use crate::{Pending, Port, Reply};
@@ -38,8 +38,8 @@ impl Proposer {
         self.tell(request, reply).map(|()| pending)
     }
 
-    /// Proposes something whose end nobody waits for.
-    pub fn propose_unheard(&self, request: InternalRaftRequest) -> Result<(), EtcdError> {
+    /// Proposes something whose outcome nobody waits for. Errors: as those of [`propose`](Self::propose).
+    pub fn propose_and_forget(&self, request: InternalRaftRequest) -> Result<(), EtcdError> {
         self.tell(request, Reply::ignored())
     }
 
@@ -73,12 +73,12 @@ mod tests {
         let (port, probe) = Port::probe(1);
         let proposer = Proposer::new(port, Arc::new(RequestIds::new(MemberId(1), 1)));
         let _pending = proposer.propose(InternalRaftRequest::default()).unwrap();
-        let second = proposer.propose_unheard(InternalRaftRequest::default());
+        let second = proposer.propose_and_forget(InternalRaftRequest::default());
         assert_eq!(second.unwrap_err(), EtcdError::TooManyRequests);
         let told = probe.next().unwrap();
         assert_eq!(request::request_id(&told.data), Some(told.id));
         drop(probe);
-        let third = proposer.propose_unheard(InternalRaftRequest::default());
+        let third = proposer.propose_and_forget(InternalRaftRequest::default());
         assert_eq!(third.unwrap_err(), EtcdError::Stopped);
     }
 }

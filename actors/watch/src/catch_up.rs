@@ -1,6 +1,6 @@
 //! Feeding the watchers that are behind.
 //!
-//! They wait in two queues per stream: *recent* ones, for whom the ring has everything, and *old* ones, who need
+//! They wait in two queues per stream: *recent* ones, which the ring can serve, and *old* ones, which need
 //! history. Both are served in rounds. A round takes a part of the past (whole revisions), matches it once, and goes
 //! over the streams that have room, in turn; a watcher whose next revision lies in the part is sent what it
 //! wants of it, moves on to its end, and lines up again at the back or becomes synced. So one page serves
@@ -75,8 +75,8 @@ impl Hub {
         true
     }
 
-    /// The smallest next revision at the heads of the queues of recent watchers. Those whom the ring no longer
-    /// serves move to the old ones.
+    /// The smallest next revision at the heads of the queues of recent watchers. Those that the ring cannot
+    /// serve any more move to the old ones.
     fn earliest_recent(&mut self) -> Option<i64> {
         let mut earliest = None;
         for stream in &self.ready {
@@ -109,12 +109,12 @@ impl Hub {
         let Some(page) = self.page.take() else {
             return;
         };
-        let mut news = false;
+        let mut new_to_some = false;
         for stream in &self.ready {
             let stream = &mut self.streams[*stream];
-            news |= std::mem::take(&mut stream.page_is_news) && !stream.old.is_empty();
+            new_to_some |= std::mem::take(&mut stream.page_is_news) && !stream.old.is_empty();
         }
-        if news {
+        if new_to_some {
             self.serve_page(&page);
         }
         if self.old > 0 {

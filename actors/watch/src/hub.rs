@@ -209,7 +209,7 @@ impl Hub {
         self.streams.len()
     }
 
-    /// Lets go of all streams: what they were sent still reaches them.
+    /// Closes all streams: what they were sent still reaches them.
     pub fn close_all(&mut self) {
         self.pass_on();
         self.flush();
@@ -457,7 +457,7 @@ impl Hub {
         self.to_ask.take()
     }
 
-    /// Whom to wake after a [`turn`](Self::turn): the streams that were handed something.
+    /// The wakers to call after a [`turn`](Self::turn): the streams that were handed something.
     pub fn wakers(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.wakers)
     }

@@ -26,7 +26,7 @@ pub struct WatchConfig {
 /// No progress interval is shorter (W-15).
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Whom the watch hub tells.
+/// What the watch hub sends to.
 #[derive(Clone, Debug)]
 pub struct Links {
     /// The reader of history.

@@ -12,7 +12,8 @@
 //! | `read S [N]` | a slow client reads |
 //! | `tick MS`, `counts` | |
 //!
-//! Tags of a revision: `[queued]` more of the burst follow, `[untold]` the hub is not told, `[bare]` without previous records.
+//! Tags of a revision: `[queued]` more of the burst follow, `[untold]` the hub is not told, `[bare]` it comes without
+//! previous records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

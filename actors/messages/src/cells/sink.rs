@@ -192,7 +192,7 @@ impl Sink {
         !self.staged.is_empty()
     }
 
-    /// Hands what is staged to the reader, and returns whom to wake: streams that are woken together have their
+    /// Hands what is staged to the reader, and returns the waker to call: streams that are woken together have their
     /// frames written together.
     #[must_use = "the reader sleeps until it is woken"]
     pub fn flush(&mut self) -> Option<Waker> {
@@ -249,7 +249,7 @@ impl Drop for Sink {
 }
 
 impl SinkReader {
-    /// The next response; None when the hub has let go of the stream. The flag says that the hub waits
+    /// The next response; None when the hub has closed the stream. The flag says that the hub waits
     /// for a [`SinkReady`](crate::watch::SinkReady), the queue being at most half full again.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(Response, bool)>> {
         if let Some(next) = self.try_next() {

@@ -1,4 +1,4 @@
-//! The only way to reach an actor: a named, bounded, counted door.
+//! The only way to reach an actor: named, bounded and counted.
 //!
 //! actix bounds nothing that we could rely on (`send().await` does not wait, `do_send` does not refuse, and a
 //! dropped `send` future takes its message back), so a port always uses `do_send` and keeps its own count:
@@ -99,7 +99,7 @@ impl<M: Send + 'static> Clone for Sink<M> {
     }
 }
 
-/// A door to one actor for one kind of message.
+/// The way to one actor for one kind of message.
 pub struct Port<M: Send + 'static> {
     sink: Sink<M>,
     limit: Arc<Limit>,

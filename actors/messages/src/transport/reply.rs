@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// The actor let go of the message without answering it: it is stopping.
+/// The actor dropped the message without answering it: it is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the request was dropped before it was answered")]
 pub struct Dropped;
