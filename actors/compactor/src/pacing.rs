@@ -9,13 +9,13 @@
 //!
 //! A removed record is a few bytes in a batch, yet costs the engine as much as a written one. Steps that went on while
 //! the engine is behind would pile up in one batch that takes it seconds, and so hold up everything else. So steps are
-//! skipped while the engine has much still to write. Not for ever: an engine that writes alone keep busy would never get
-//! smaller.
+//! skipped while the engine has much still to write. Not for ever: an engine that writes alone keep busy would never
+//! get smaller.
 
 use rusd_messages::compactor::CompactStepped;
 
-/// Bytes that the engine does not have yet, beyond which steps are skipped. Less than this lies between any two batches of
-/// an engine that keeps up; of a compaction alone it is some twenty thousand records.
+/// Bytes that the engine does not have yet, beyond which steps are skipped. Less than this lies between any two batches
+/// of an engine that keeps up; of a compaction alone it is some twenty thousand records.
 pub const UNWRITTEN_BYTES_MAX: usize = 512 << 10;
 /// Consecutive steps to skip before one is made anyway. At etcd's pace, a thousand records every ten milliseconds, that
 /// still removes 25,000 a second: about as many as a saturated server writes.

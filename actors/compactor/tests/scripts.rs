@@ -1,11 +1,14 @@
 //! Golden scripts of the compactor's cores: `scripts/` holds them.
 //!
-//! Policy: `policy periodic|revision|off [N]` (milliseconds, or revisions), `revision N`, `lead`, `follow`, `tick DURATION` and
-//! `ok`, `fail` for the compaction shown last. `run DURATION every=DURATION [revisions=N]` ticks on, each compaction
-//! succeeding and each tick bringing so many revisions. Pacing: `pace RECORDS MS`, `pending REVISION`, `time DURATION`,
-//! `stepped REMOVED [finished=true] [unwritten=BYTES]
-//! [looks=true]` (the next step only looks for records), `refused`. Durations are written `90s`, `5m`, `24h` or `20ms` and are absolute, from
-//! the start; those of `run` are how much longer.
+//! Policy: `policy periodic|revision|off [N]` (milliseconds, or revisions), `revision N`, `lead`, `follow`,
+//! `tick DURATION` and `ok`, `fail` for the compaction shown last. `run DURATION every=DURATION [revisions=N]`
+//! ticks on, each compaction succeeding and each tick bringing so many revisions.
+//!
+//! Pacing: `pace RECORDS MS`, `pending REVISION`, `time DURATION`, `refused`, and
+//! `stepped REMOVED [finished=true] [unwritten=BYTES] [looks=true]` (the next step only looks for records).
+//!
+//! Durations are written `90s`, `5m`, `24h` or `20ms` and are absolute, from the start; those of `run` are how much
+//! longer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -52,7 +52,7 @@ pub struct EngineWrote {
 /// The keys attached to a lease, in order; None if there is no such lease.
 #[derive(Debug)]
 pub struct LeaseKeys {
-    /// The lease.
+    /// The lease's id; there need not be such a lease.
     pub lease: LeaseId,
     /// The attached keys.
     pub reply: Reply<Option<Vec<Bytes>>>,

@@ -9,7 +9,7 @@ use rusd_proto::etcdserverpb as pb;
 /// linearizable, confirmed.
 #[derive(Debug)]
 pub struct LargeRange {
-    /// The request.
+    /// As the client sent it.
     pub request: pb::RangeRequest,
     /// The response, its header with the revision only.
     pub reply: Reply<Result<pb::RangeResponse, EtcdError>>,

@@ -76,7 +76,7 @@ impl Mvcc {
             Some(connected) => connected,
             None => fatal(
                 "starting",
-                &"the state machine was told something before it was connected",
+                &"the state machine got a message before it was connected",
             ),
         }
     }
@@ -190,9 +190,9 @@ impl Connect {
 }
 
 /// A closed port: the server is shutting down.
-fn expect_open<M>(told: Result<(), Refused<M>>) {
-    if let Err(refused) = told {
-        tracing::debug!(?refused, "told an actor that has stopped");
+fn expect_open<M>(sent: Result<(), Refused<M>>) {
+    if let Err(refused) = sent {
+        tracing::debug!(?refused, "a message to an actor that has stopped");
     }
 }
 

@@ -32,8 +32,8 @@ pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
     }
 }
 
-/// The record that `prev_kv` of a change shows, marshalled: the key's at the revision before the transaction, whatever the
-/// transaction itself did to it; None for a change that created the key, or if compaction has removed it (W-10).
+/// The record that `prev_kv` of a change shows, marshalled: the key's at the revision before the transaction, whatever
+/// the transaction itself did to it; None for a change that created the key, or if compaction has removed it (W-10).
 pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<Bytes>> {
     let before = change.revision.main - 1;
     if before < reader.compacted_revision() {

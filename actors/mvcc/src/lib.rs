@@ -1,7 +1,7 @@
 //! The state machine's thread: it applies the log, and the threads around it read and write for it.
 //!
 //! ```text
-//!   Apply, Tick, CompactStep --> actor --> core --> credits, lease changes, events, replies (in this order: core::outbox)
+//!   Apply, Tick, CompactStep --> actor --> core --> credits, lease changes, events, replies: in this order
 //!                                  |         | views
 //!                     Write, Hash  |         +-----> readers, handlers
 //!                                  v

@@ -71,7 +71,8 @@ metrics! {
     );
 }
 
-/// How long an entry took to apply: 100 us to 52 s. Made when first used, so that no series exists before it has counted.
+/// How long an entry took to apply: 100 us to 52 s. Made when first used, so that no series exists before it has
+/// counted.
 static APPLY_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     histograms(
         "etcd_server_apply_duration_seconds",
@@ -157,8 +158,8 @@ pub fn count_compares(compares: usize, succeeded: bool) {
 }
 
 /// What a request has asked of the store, as etcd counts it: every look at keys is a range, and a transaction is what
-/// has more than one operation. Near enough, for what a reply does not show is not counted: a look for a previous record
-/// that there was not, a value or lease that was kept, the compares of nested transactions.
+/// has more than one operation. Near enough, for what a reply does not show is not counted: a look for a previous
+/// record that there was not, a value or lease that was kept, the compares of nested transactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Operations {
     ranges: u64,

@@ -140,8 +140,8 @@ pub struct Started {
     hasher: CompactionHasher,
 }
 
-/// Starts the actor on `arbiter`, which should be its own, and the threads of the engine. An error if the operating system
-/// gives no thread.
+/// Starts the actor on `arbiter`, which should be its own, and the threads of the engine. An error if the operating
+/// system gives no thread.
 pub fn start(
     arbiter: &ArbiterHandle,
     machine: StateMachine,

@@ -1,5 +1,5 @@
-//! Random inputs for the state machine's core, with queues that are full now and then, an engine that is slow and a member
-//! that restarts: whatever the order, nobody misses anything and nobody hears of it too early.
+//! Random inputs for the state machine's core, with queues that are full now and then, an engine that is slow and a
+//! member that restarts: whatever the order, nobody misses anything and nobody hears of it too early.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "common/entries.rs"]
@@ -271,7 +271,8 @@ proptest! {
         for caller in &mut world.callers {
             prop_assert!(caller.now().is_some_and(|answer| answer.is_ok()), "a caller waits");
         }
-        // The engine has everything in the end, even of entries that change nothing: another member over it knows the same.
+        // The engine has everything in the end, even of entries that change nothing: another member over it knows the
+        // same.
         let hash = |core: &Core| core.machine().views().hash_kv(0).unwrap();
         let again = core_over(&world.engine, &world.demand);
         prop_assert_eq!(again.machine().applied().0.0, world.applied());

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 /// To be performed in the order in which they come.
 pub enum Effect {
-    /// The newest view has everything through this entry of the log: wake the reads that wait for it, and set the gauges.
+    /// The newest view has everything through this entry of the log: wake the reads that wait for it, and set the
+    /// gauges.
     Published {
         /// The last entry applied.
         through: Index,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub(super) struct Hub {
     demand: Arc<WatchDemand>,
-    /// The newest revision that the hub should know to be behind, and could not be told.
+    /// The hub has to read history through here, and its queue had no room to say so.
     lagging_through: Option<i64>,
 }
 
@@ -51,13 +51,13 @@ impl Hub {
         if !self.published(newest) {
             return;
         }
-        let told = match revisions {
+        let news = match revisions {
             Some(revisions) if self.lagging_through.is_none() => {
                 Effect::Committed(Committed { revisions })
             }
             _ => self.lagged(newest),
         };
-        effects.push(told);
+        effects.push(news);
     }
 
     pub(super) fn tick(&mut self, effects: &mut Vec<Effect>) {

@@ -5,7 +5,7 @@
 //! Everything else is an [`Effect`], and whoever drives the core performs the effects in the order in which they come:
 //!
 //! ```text
-//!   apply, tick, compact_step, engine_wrote, ...  --> Core --> Published, Applied, Members, Leases, ..., Replies, Write
+//!   apply, tick, compact_step, engine_wrote, ...  --> Core --> Published, Applied, Leases, ..., Replies, Write
 //!   committed_refused, lagged_refused, revision_refused <--- what a full queue did not take
 //!   engine_wrote <---------------------------------------- Write, done
 //! ```
@@ -113,8 +113,8 @@ impl Core {
 
     /// Applies a batch of committed entries: all of it becomes visible at once, and only then are its callers answered.
     ///
-    /// `observe` is called after each entry with the kind of its request (None for a conf change and for the empty entry of
-    /// a new leader) and with what it came to (None if it had been applied before the restart).
+    /// `observe` is called after each entry with the kind of its request (None for a conf change and for the empty
+    /// entry of a new leader) and with what it came to (None if it had been applied before the restart).
     pub fn apply(
         &mut self,
         entries: Vec<CommittedEntry>,

@@ -1,8 +1,9 @@
 //! When a checkpoint is made, and when the last one is given up.
 //!
-//! A checkpoint is a second copy of the engine as of one entry of the log, its index C ([`rusd_storage::engine::Checkpoint`]).
-//! A sole voter has nobody to fetch its data from should the live engine be damaged, so its log is kept from C on: the
-//! two together are the data once more. Until there is a first checkpoint the log from its very beginning is that.
+//! A checkpoint is a second copy of the engine as of one entry of the log, its index C
+//! ([`rusd_storage::engine::Checkpoint`]). A sole voter has nobody to fetch its data from should the live engine be
+//! damaged, so its log is kept from C on: the two together are the data once more. Until there is a first checkpoint
+//! the whole log is that.
 //!
 //! ```text
 //!   log     |- gone -| C |------------- kept -------------| applied |- to be applied -|
@@ -12,13 +13,14 @@
 //! # When
 //!
 //! * After `checkpoint-interval`, if anything was applied.
-//! * When the kept log has grown beyond the larger of [`KEPT_BYTES_MIN`] and half of the store's logical bytes, or beyond
-//!   the larger of [`KEPT_ENTRIES_MIN`] and half of its records: raft-engine has an index of all entries in memory.
+//! * When the kept log has grown beyond the larger of [`KEPT_BYTES_MIN`] and half of the store's logical bytes, or
+//!   beyond the larger of [`KEPT_ENTRIES_MIN`] and half of its records: raft-engine has an index of all entries in
+//!   memory.
 //! * When there is none, and the log has no beginning: at once.
 //!
 //! One that fails (a full disk) is tried again after [`RETRY_PAUSE_MS`], and the old one stays. But a disk that is too
-//! full for a checkpoint must not be filled by the log that is kept for the old one: beyond twice the bounds above, if the
-//! last attempt has failed, the old one is given up, with a warning, and the log is truncated as if none were kept.
+//! full for a checkpoint must not be filled by the log that is kept for the old one: beyond twice the bounds above, if
+//! the last attempt has failed, the old one is given up, with a warning, and the log is truncated as if none were kept.
 //!
 //! # What it costs
 //!

@@ -55,8 +55,8 @@ impl Writer {
         }
     }
 
-    /// Damage of the live engine ends the process, which finds it again when it starts. Anything else is no reason to: the
-    /// live engine is as it was.
+    /// Damage of the live engine ends the process, which finds it again when it starts. Anything else is no reason to:
+    /// the live engine is as it was.
     pub(super) fn copy_failed(&mut self, error: CopyError) {
         match error {
             CopyError::Live(error) if error.is_rebuild() => {
@@ -124,8 +124,9 @@ impl Writer {
     pub(super) fn remove_checkpoint(&mut self, applied: Index) {
         tracing::warn!(
             applied = applied.0,
-            "the log kept for the checkpoint has outgrown its bounds, and no new checkpoint could be made: giving the old \
-             one up. Until the next one succeeds, only a backup helps against damage to the storage engine. Is the disk full?"
+            "the log kept for the checkpoint has outgrown its bounds, and no new checkpoint could be made: giving the \
+             old one up. Until the next one succeeds, only a backup helps against damage to the storage engine. Is the \
+             disk full?"
         );
         if let Err(error) = self.engines.remove_checkpoint() {
             tracing::warn!(%error, "cannot remove the checkpoint");

@@ -1,7 +1,7 @@
 //! The core of the engine writer: what its thread does next.
 //!
-//! [`Core::next`] says one thing at a time; the thread does it and reports what the action's description says, then asks
-//! again. There is no clock in here: each question comes with the time.
+//! [`Core::next`] says one thing at a time; the thread does it and reports what the action's description says, then
+//! asks again. There is no clock in here: each question comes with the time.
 //!
 //! ```text
 //!   work:     write, defragment, close                              \
@@ -9,9 +9,9 @@
 //!             checkpoint_completed, persist_refused                 /
 //! ```
 //!
-//! One copy runs at a time: a defragmentation takes the place of the live engine, a checkpoint is put beside it. Batches
-//! go between any two pages, for a while even before them. Nobody waits for a checkpoint, so it takes at most half of the
-//! thread's time, and a defragmentation waits until it is done.
+//! One copy runs at a time: a defragmentation takes the place of the live engine, a checkpoint is put beside it.
+//! Batches go between any two pages, for a while even before them. Nobody waits for a checkpoint, so it takes at most
+//! half of the thread's time, and a defragmentation waits until it is done.
 
 use super::checkpoint::{Due, Schedule};
 use super::{PersistPolicy, Progress};
@@ -45,11 +45,11 @@ pub enum Action {
         /// When to ask again even if no work comes.
         until_ms: Option<u64>,
     },
-    /// Write the batch to the live engine, repeat it on what is copied already ([`Core::copy_failed`] if that fails), and
-    /// tell the state machine.
+    /// Write the batch to the live engine, repeat it on what is copied already ([`Core::copy_failed`] if that fails),
+    /// and tell the state machine.
     Write(Write),
-    /// Persist the live engine beside further work, and tell Raft when that is done. [`Core::persist_refused`] if the last
-    /// one still runs.
+    /// Persist the live engine beside further work, and tell Raft when that is done. [`Core::persist_refused`] if the
+    /// last one still runs.
     Persist(EnginePersisted),
     /// Begin to copy the live engine into a fresh one. [`Core::copy_refused`] if there cannot be one.
     BeginCopy(Purpose),

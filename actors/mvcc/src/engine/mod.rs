@@ -5,7 +5,7 @@
 //! in the store's ring.
 //!
 //! ```text
-//!   Write, Defragment, Close --> thread --asks--> core (when to write, persist, copy a page, checkpoint, give up, close)
+//!   Write, Defragment, Close --> thread --asks--> core (when to write, persist, copy a page, give up, close)
 //!                                  |  \---------> persist (a thread of its own)
 //!                                  v
 //!                                copy (into a fresh engine), checkpoint (the rule when)
@@ -96,7 +96,7 @@ pub struct EngineWriter {
 }
 
 impl EngineWriter {
-    /// Starts the threads. What is durable is told to `persisted`.
+    /// Starts the threads. What is durable goes to `persisted`. An error if the operating system gives no thread.
     pub fn spawn(
         setup: EngineSetup,
         wrote: Port<EngineWrote>,

@@ -1,7 +1,7 @@
 //! The thread that hashes compactions.
 //!
-//! A hash reads the whole history, so it has a thread of its own: nobody waits for it, and everybody waits for the writer
-//! and the readers. The removal of what was compacted begins when it is done.
+//! A hash reads the whole history, so it has a thread of its own: nobody waits for it, and everybody waits for the
+//! writer and the readers. The removal of what was compacted begins when it is done.
 
 use super::priority;
 use rusd_messages::fatal;
@@ -26,7 +26,7 @@ impl CompactionHasher {
         std::thread::Builder::new()
             .name("compaction-hash".to_owned())
             .spawn(move || {
-                priority::let_others_go_first();
+                priority::lower_priority();
                 for compaction in queue {
                     hash(compaction);
                 }

@@ -6,8 +6,9 @@
 //!   a compaction to be hashed ----------------> compaction-hash
 //! ```
 //!
-//! The readers take from one queue, so that one long read delays nobody while another thread is free. History has a thread
-//! of its own, as a HashKV over everything must not hold up watchers. All but history let others go first ([`priority`]).
+//! The readers take from one queue, so that one long read delays nobody while another thread is free. History has a
+//! thread of its own, as a HashKV over everything must not hold up watchers. All but history have a lower
+//! priority than other threads.
 
 pub(crate) mod compaction_hash;
 mod hash;
@@ -34,7 +35,7 @@ pub fn spawn_readers(views: &Views, threads: usize) -> io::Result<Port<Read>> {
         std::thread::Builder::new()
             .name(format!("reader-{n}"))
             .spawn(move || {
-                priority::let_others_go_first();
+                priority::lower_priority();
                 for read in queue {
                     answer(&views, Delivery::open(read));
                 }

@@ -5,7 +5,7 @@ use std::io;
 
 /// Gives the calling thread a lower priority.
 #[cfg(target_os = "linux")]
-pub(super) fn let_others_go_first() {
+pub(super) fn lower_priority() {
     /// A third of the processor time that a thread of usual priority gets beside it.
     const NICENESS: libc::c_int = 5;
     // SAFETY: the call involves no memory of this process. Linux takes 0 for the calling thread.
@@ -17,4 +17,4 @@ pub(super) fn let_others_go_first() {
 
 /// Elsewhere a niceness is that of the whole process.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn let_others_go_first() {}
+pub(super) fn lower_priority() {}

@@ -1,13 +1,13 @@
 //! The state machine's core. The output of a command is what it asks for, in order.
 //!
-//! * `batch REQUEST... [from=INDEX]`: applies entries as one batch, after the last one or from an index on. A request is
-//!   `put=KEY`, `big=BYTES`, `refused=BYTES` (a put with a lease that does not exist), `del=KEY`, `grant=LEASE`,
+//! * `batch REQUEST... [from=INDEX]`: applies entries as one batch, after the last one or from an index on. A request
+//!   is `put=KEY`, `big=BYTES`, `refused=BYTES` (a put with a lease that does not exist), `del=KEY`, `grant=LEASE`,
 //!   `attach=LEASE`, `revoke=LEASE`, `compact=REVISION`, `physical=REVISION` (answered when all is removed), `alarm`,
 //!   `join=MEMBER`, `leave=MEMBER` or `empty`.
 //! * `tick MS`, `step RECORDS`, `lease-keys LEASE`, `stop`.
 //! * `wrote`: the engine has the oldest batch it was given. `hashed`: the hash asked for last is done.
-//! * `hub streams=N [previous=N]`: what the hub says it wants. `full PORT...`: queues that refuse from now on: `hub`, `lag`,
-//!   `compactor`.
+//! * `hub streams=N [previous=N]`: what the hub says it wants. `full PORT...`: queues that refuse from now on: `hub`,
+//!   `lag`, `compactor`.
 //! * `restart`: another core over what the engine has.
 
 use super::entries::entry;

@@ -1,10 +1,11 @@
 //! The core of the engine writer. The output is what it has its thread do.
 //!
-//! * `start [bytes=N] [interval=MS] [checkpoint=MS] [kept=BYTES] [lost-log]`: persist after so many bytes or milliseconds;
-//!   checkpoints every so many milliseconds, with so much log kept already, of which the beginning may be gone.
+//! * `start [bytes=N] [interval=MS] [checkpoint=MS] [kept=BYTES] [lost-log]`: persist after so many bytes or
+//!   milliseconds; checkpoints every so many milliseconds, with so much log kept already, of which the beginning may be
+//!   gone.
 //! * `write [bytes=N] [log=BYTES]`, `defragment`, `close`: work that is taken in.
-//! * `world [pages=N] [page=MS] [busy] [no-copy] [no-page] [no-end]`: a copy has so many pages of so many milliseconds; the last
-//!   persist still runs; a copy cannot be begun, a page copied, a checkpoint completed.
+//! * `world [pages=N] [page=MS] [busy] [no-copy] [no-page] [no-end]`: a copy has so many pages of so many milliseconds;
+//!   the last persist still runs; a copy cannot be begun, a page copied, a checkpoint completed.
 //! * `at MS [work]`: asks until there is nothing more to do, `work` if some waits to be taken in.
 
 use super::named;
