@@ -48,6 +48,10 @@ struct Owned {
     ttl_ms: u64,
     /// It must not end before; None if it has been granted or renewed since the last tick.
     safe_until_ms: Option<u64>,
+    /// What the last applied checkpoint left of it, which is all that a new leader knows; 0 if there is none.
+    checkpoint_ms: u64,
+    /// What it has from the next tick on, if it must not end before something that is not known yet.
+    from_tick_ms: u64,
 }
 
 const CONFIG: LeaseConfig = LeaseConfig {
@@ -66,13 +70,19 @@ struct World {
     leads: bool,
     owned: BTreeMap<i64, Owned>,
     proposed: BTreeSet<i64>,
+    /// Checkpoints that are not applied yet.
+    checkpoints: Vec<(LeaseId, i64)>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(checkpoint_interval_ms: Option<u64>) -> Self {
         let live = Arc::new(LiveLeases::default());
+        let config = LeaseConfig {
+            checkpoint_interval_ms,
+            ..CONFIG
+        };
         Self {
-            timer: LeaseTimer::new(CONFIG, live.clone()),
+            timer: LeaseTimer::new(config, live.clone()),
             live,
             now_ms: 0,
             tick_ms: 0,
@@ -80,6 +90,7 @@ impl World {
             leads: false,
             owned: BTreeMap::new(),
             proposed: BTreeSet::new(),
+            checkpoints: Vec::new(),
         }
     }
 
@@ -97,10 +108,14 @@ impl World {
 
     fn collect(&mut self) {
         for proposal in self.timer.proposals() {
-            let Proposal::Revoke(id) = proposal else {
-                panic!("{proposal:?}")
-            };
             assert!(self.leads);
+            let id = match proposal {
+                Proposal::Revoke(id) => id,
+                Proposal::Checkpoint(leases) => {
+                    self.checkpoints.extend(leases);
+                    continue;
+                }
+            };
             let owned = self.owned.get(&id.0).expect("only what exists is revoked");
             let safe_until_ms = owned
                 .safe_until_ms
@@ -125,9 +140,13 @@ impl World {
         self.timer.lead(leads.then_some(Term(self.term)));
         if leads || self.leads {
             self.proposed.clear();
-            self.owned
-                .values_mut()
-                .for_each(|owned| owned.safe_until_ms = None);
+            for owned in self.owned.values_mut() {
+                owned.safe_until_ms = None;
+                owned.from_tick_ms = match owned.checkpoint_ms {
+                    0 => owned.ttl_ms,
+                    left_ms => left_ms,
+                };
+            }
         }
         self.leads = leads;
         self.collect();
@@ -138,7 +157,7 @@ impl World {
         for owned in self.owned.values_mut() {
             owned
                 .safe_until_ms
-                .get_or_insert(self.now_ms + owned.ttl_ms);
+                .get_or_insert(self.now_ms + owned.from_tick_ms);
         }
         self.tick_ms = self.now_ms;
         self.timer.tick(self.now_ms);
@@ -165,12 +184,28 @@ impl World {
                 assert!(!self.proposed.contains(&id));
                 assert_eq!(ttl_s as u64 * 1_000, owned.ttl_ms);
                 owned.safe_until_ms = None;
+                owned.from_tick_ms = owned.ttl_ms;
             }
             Renewal::Expired => assert!(owned.unwrap().safe_until_ms.unwrap() <= self.now_ms),
             Renewal::NotPrimary => assert!(!self.leads),
-            Renewal::Unknown | Renewal::AwaitsCheckpoint => {
-                panic!("it exists, and nothing is checkpointed")
-            }
+            // Its owner is not told yet, so nothing is promised.
+            Renewal::AwaitsCheckpoint => assert!(owned.unwrap().checkpoint_ms > 0),
+            Renewal::Unknown => panic!("it exists"),
+        }
+    }
+
+    /// The log has them whoever leads by now; those of a lease that is gone change nothing.
+    fn apply_checkpoints(&mut self, count: usize) {
+        let count = count.min(self.checkpoints.len());
+        for (id, remaining_ttl_s) in self.checkpoints.drain(..count).collect::<Vec<_>>() {
+            let Some(owned) = self.owned.get_mut(&id.0) else {
+                continue;
+            };
+            owned.checkpoint_ms = remaining_ttl_s as u64 * 1_000;
+            self.change(LeaseChange::Checkpointed {
+                id,
+                remaining_ttl_s,
+            });
         }
     }
 
@@ -185,6 +220,8 @@ impl World {
                     Owned {
                         ttl_ms,
                         safe_until_ms: None,
+                        checkpoint_ms: 0,
+                        from_tick_ms: ttl_ms,
                     },
                 );
                 self.live.insert(LeaseId(id), ttl_s);
@@ -200,6 +237,7 @@ impl World {
             Step::RenewLate(id, late_ms) => self.renew(id, self.now_ms.saturating_sub(late_ms)),
             Step::Revoke(id) => self.gone(id),
             Step::Confirm(count) => {
+                self.apply_checkpoints(count);
                 for id in self
                     .proposed
                     .iter()
@@ -211,6 +249,8 @@ impl World {
                 }
             }
             Step::Refuse(count) => {
+                let kept = self.checkpoints.len().saturating_sub(count);
+                self.checkpoints.truncate(kept);
                 for id in self
                     .proposed
                     .iter()
@@ -225,6 +265,13 @@ impl World {
             Step::Lead => self.lead(true),
             Step::Follow => self.lead(false),
         }
+    }
+
+    fn live_through(mut self, steps: Vec<Step>) {
+        for step in steps {
+            self.step(step);
+        }
+        self.end();
     }
 
     /// Left alone under a leader, everything ends: within its time, the extension and two looks.
@@ -248,11 +295,12 @@ proptest! {
 
     #[test]
     fn l_09_no_lease_ends_early_and_every_lease_ends(steps in prop::collection::vec(step(), 1..200)) {
-        let mut world = World::new();
-        for step in steps {
-            world.step(step);
-        }
-        world.end();
+        World::new(None).live_through(steps);
+    }
+
+    #[test]
+    fn l_10_nor_with_checkpoints(steps in prop::collection::vec(step(), 1..200)) {
+        World::new(Some(3_000)).live_through(steps);
     }
 }
 
