@@ -12,12 +12,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use goldenscript::{Argument, Command, Context};
+use goldenscript::{Command, Context};
 use rusd_compactor::AutoMode;
 use rusd_compactor::pacing::{Pace, Pacing};
 use rusd_compactor::policy::AutoCompaction;
+use rusd_kit::Args;
 use rusd_messages::compactor::CompactStepped;
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write;
 
@@ -92,40 +92,29 @@ impl goldenscript::Runner for Runner {
     type Command = Command;
 
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
-        let mut words = Vec::new();
-        let mut options = HashMap::new();
-        for argument in &command.args {
-            match argument {
-                Argument::Positional(word) => words.push(word.as_str()),
-                Argument::KeyValue(name, value) => {
-                    options.insert(name.as_str(), value.as_str());
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        let word = |n: usize| words.get(n).copied().unwrap_or("0");
+        let args = Args::new(command);
         let mut output = String::new();
-        match command.name.as_str() {
+        match args.name() {
             "policy" => {
                 *self = Self::new();
-                self.policy = AutoCompaction::new(match word(0) {
+                self.policy = AutoCompaction::new(match args.word(0) {
                     "off" => AutoMode::Off,
                     "periodic" => AutoMode::Periodic {
-                        retention_ms: duration_ms(word(1)),
+                        retention_ms: duration_ms(args.word(1)),
                     },
                     _ => AutoMode::Revisions {
-                        retained: word(1).parse()?,
+                        retained: args.number(1),
                     },
                 });
             }
             "revision" => {
-                self.revision = word(0).parse()?;
+                self.revision = args.number(0);
                 self.policy.revision(self.revision);
             }
             "lead" => self.policy.lead(true),
             "follow" => self.policy.lead(false),
             "tick" => {
-                self.now_ms = duration_ms(word(0));
+                self.now_ms = duration_ms(args.word(0));
                 if let Some(target) = self.policy.tick(self.now_ms) {
                     writeln!(output, "-> compact {target}")?;
                 }
@@ -133,30 +122,30 @@ impl goldenscript::Runner for Runner {
             "ok" => self.policy.finished(true),
             "fail" => self.policy.finished(false),
             "run" => {
-                let revisions = options.get("revisions").map_or(Ok(0), |n| n.parse())?;
-                let every_ms = duration_ms(options["every"]);
-                self.run(duration_ms(word(0)), every_ms, revisions, &mut output);
+                let revisions = args.option("revisions");
+                let every_ms = duration_ms(args.text("every").unwrap());
+                self.run(duration_ms(args.word(0)), every_ms, revisions, &mut output);
             }
             "pace" => {
                 self.pacing = Pacing::new(Pace {
-                    step_records: word(0).parse()?,
-                    pause_ms: word(1).parse()?,
+                    step_records: args.number(0),
+                    pause_ms: args.number(1),
                 });
             }
             "pending" => {
-                self.pacing.pending(word(0).parse()?);
+                self.pacing.pending(args.number(0));
                 self.step(&mut output);
             }
             "time" => {
-                self.pacing.tick(duration_ms(word(0)));
+                self.pacing.tick(duration_ms(args.word(0)));
                 self.step(&mut output);
             }
             "stepped" => {
                 let stepped = CompactStepped {
-                    removed: word(0).parse()?,
-                    finished: options.contains_key("finished"),
-                    unwritten_bytes: options.get("unwritten").map_or(Ok(0), |n| n.parse())?,
-                    next_removes: !options.contains_key("looks"),
+                    removed: args.number(0),
+                    finished: args.option("finished"),
+                    unwritten_bytes: args.option("unwritten"),
+                    next_removes: !args.option::<bool>("looks"),
                 };
                 if let Some(done) = self.pacing.stepped(&stepped) {
                     writeln!(output, "{done:?}")?;
@@ -170,20 +159,7 @@ impl goldenscript::Runner for Runner {
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
-        $(
-            #[test]
-            fn $name() {
-                let path = concat!("tests/scripts/", stringify!($name));
-                goldenscript::run(&mut Runner::new(), path).unwrap();
-            }
-        )*
-    };
-}
-
-scripts! {
+rusd_kit::run_dir!("tests/scripts", Runner::new(), [
     kv_c03_pacing
     kv_c05_restart
     kv_c05_steps_are_skipped_while_the_engine_is_behind
@@ -191,14 +167,4 @@ scripts! {
     o_05_leadership
     o_05_periodic
     o_05_revision
-}
-
-#[test]
-fn every_script_is_run() {
-    let mut found: Vec<_> = std::fs::read_dir("tests/scripts")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    found.sort();
-    assert_eq!(found, SCRIPTS);
-}
+]);

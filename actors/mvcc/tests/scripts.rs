@@ -19,34 +19,10 @@ fn named(argument: &Argument) -> (&str, &str) {
     }
 }
 
-macro_rules! scripts {
-    ($core:ident: $($name:ident)*) => {
-        mod $core {
-            const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
-            $(
-                #[test]
-                fn $name() {
-                    let path = concat!("tests/scripts/", stringify!($core), "/", stringify!($name));
-                    goldenscript::run(&mut super::super::$core::Runner::new(), path).unwrap();
-                }
-            )*
+mod state_machine {
+    use super::core::Runner;
 
-            #[test]
-            fn every_script_is_run() {
-                let folder = concat!("tests/scripts/", stringify!($core));
-                let mut found: Vec<_> = std::fs::read_dir(folder)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                    .collect();
-                found.sort();
-                assert_eq!(found, SCRIPTS);
-            }
-        }
-    };
-}
-
-mod scripts {
-    scripts! { core:
+    rusd_kit::run_dir!("tests/scripts/core", Runner::new(), [
         a_batch_is_visible_before_anybody_hears_of_it
         a_conf_change_is_answered_to_raft_before_members_and_callers
         batches_for_the_engine
@@ -56,9 +32,13 @@ mod scripts {
         stop_hands_over_what_is_left
         the_compactor_learns_the_revision_at_a_tick
         w_18_a_hub_that_is_behind_reads_history
-    }
+    ]);
+}
 
-    scripts! { engine:
+mod engine_writer {
+    use super::engine::Runner;
+
+    rusd_kit::run_dir!("tests/scripts/engine", Runner::new(), [
         a_checkpoint_takes_half_of_the_time
         a_checkpoint_that_fails_is_tried_again_or_given_up
         a_copy_lets_batches_go_first_for_a_while
@@ -66,5 +46,5 @@ mod scripts {
         a_defragmentation_waits_for_the_checkpoint
         close_ends_a_copy
         persist_by_bytes_and_by_interval
-    }
+    ]);
 }
