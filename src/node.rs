@@ -15,6 +15,7 @@ mod graph;
 mod parts;
 mod threads;
 
+use crate::api::heartbeats::Heartbeats;
 use crate::api::{Api, Context, context};
 use crate::disk::{DataDir, Disk, DiskError};
 use crate::rpc::Grpc;
@@ -172,6 +173,7 @@ fn context(
         renewer: Renewer::new(publications.live_leases, clock, graph.lease.keep_alive),
         limits,
         raft: graph.status,
+        heartbeats: Heartbeats::start(graph.raft.heartbeat, graph.mvcc.heartbeat),
         set_serving: stop_serving_on_defragment.then(|| set_serving(health)),
         ports: context::Ports {
             read_index: graph.raft.read_index,

@@ -1,5 +1,6 @@
 //! What the requests share: the published views, the ports, the ids and the limits.
 
+use super::heartbeats::Heartbeats;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use rusd_messages::lease::{ListLeases, TimeToLive};
@@ -121,6 +122,8 @@ pub struct Context {
     pub published: Arc<ArcSwap<Published>>,
     /// Told that the member does not serve while it defragments; only with the gate StopGRPCServiceOnDefrag (M-03).
     pub set_serving: Option<SetServing>,
+    /// Whether the threads of Raft and of the state machine answer.
+    pub heartbeats: Heartbeats,
     /// The actors.
     pub ports: Ports,
 }

@@ -149,6 +149,12 @@ impl RpcCounters {
         }
     }
 
+    /// How many calls were handled with this code.
+    #[cfg(test)]
+    pub(crate) fn handled_with(&self, code: Code) -> u64 {
+        self.handled[code as usize].get()
+    }
+
     fn duration(&self) -> Histogram {
         HANDLING_SECONDS.with_label_values(&labels(self.rpc))
     }

@@ -20,6 +20,7 @@ pub mod caller;
 pub mod cluster;
 pub mod context;
 pub mod durations;
+pub mod heartbeats;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;
@@ -36,6 +37,11 @@ pub use call::Answers;
 pub use caller::{ApiVersion, Caller, Certificate, Peer, PeerAddress};
 pub use context::Context;
 pub use rpcs::{CallType, Rpc, Service};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -233,7 +233,11 @@ pub async fn probe(context: Option<&Context>, probe: Probe, query: &Query) -> Re
     text(StatusCode::OK, "ok\n")
 }
 
+/// As the call, and besides fails when a thread that it may do without does not answer.
 async fn linearizable_read(context: &Context) -> Result<(), String> {
+    if let Some(thread) = context.heartbeats.silent() {
+        return Err(format!("the {thread} thread does not answer"));
+    }
     match tokio::time::timeout(PROBE_TIMEOUT, context.linearize()).await {
         Ok(Ok(())) => context
             .serializable_read()
@@ -244,8 +248,37 @@ async fn linearizable_read(context: &Context) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::api::testing::World;
+    use http_body_util::BodyExt;
+
+    async fn asked(context: &Context, path: &str) -> (StatusCode, String) {
+        let probe_at = Probe::at(path).unwrap();
+        let response = probe(Some(context), probe_at, &Query::default()).await;
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p_12_a_member_whose_raft_thread_hangs_is_alive_and_not_ready() {
+        let world = World::new();
+        let context = world.api.context();
+        let alive = (StatusCode::OK, "ok\n".to_owned());
+        assert_eq!(asked(context, "/readyz").await, alive);
+        context.heartbeats.until_silent(Some("Raft")).await;
+        let (status, report) = asked(context, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let line = "[-]linearizable_read failed: range error: the Raft thread does not answer\n";
+        assert!(report.contains(line), "{report}");
+        assert!(report.contains("[+]serializable_read ok\n"), "{report}");
+        assert_eq!(asked(context, "/livez").await, alive);
+        world.answer_heartbeats();
+        context.heartbeats.until_silent(None).await;
+        assert_eq!(asked(context, "/readyz").await, alive);
+    }
 
     #[test]
     fn p_11_queries_repeat_and_unknown_ones_are_ignored() {
