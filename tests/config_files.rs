@@ -70,7 +70,7 @@ fn f01_help_lists_every_flag() {
     for flag in flags::all() {
         assert!(help.contains(&format!("--{} ", flag.name)), "{}", flag.name);
     }
-    same("tests/scripts/config/help.txt", &help);
+    same("tests/scripts/help.txt", &help);
 }
 
 #[test]

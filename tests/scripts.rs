@@ -129,58 +129,17 @@ impl Runner for Loader {
     }
 }
 
-fn script(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/scripts/config")
-        .join(name);
-    goldenscript::run(&mut Loader::default(), path)
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
-}
-
-#[test]
-fn f01_pr01_f07_command_line() {
-    script("command_line");
-}
-
-#[test]
-fn f02_f03_pr02_pr03_variables() {
-    script("variables");
-}
-
-#[test]
-fn f04_f05_f06_etcd_file() {
-    script("etcd_file");
-}
-
-#[test]
-fn toml_file_is_the_base_layer() {
-    script("toml_file");
-}
-
-#[test]
-fn f08_f09_f10_pr08_urls_and_the_initial_cluster() {
-    script("urls_and_cluster");
-}
-
-#[test]
-fn v08_v13_o05_rules_of_values() {
-    script("rules");
-}
-
-#[test]
-fn f06_feature_gates_and_experimental_spellings() {
-    script("gates");
-}
-
-#[test]
-fn what_is_not_built_is_refused_by_name_unless_it_is_the_default() {
-    script("not_built");
-}
-
-#[test]
-fn o17_log_settings() {
-    script("logging");
-}
+rusd_kit::run_dir!("tests/scripts/config", Loader::default(), [
+    f01_pr01_f07_command_line
+    f02_f03_pr02_pr03_variables
+    f04_f05_f06_etcd_file
+    f06_feature_gates_and_experimental_spellings
+    f08_f09_f10_pr08_urls_and_the_initial_cluster
+    o17_log_settings
+    toml_file_is_the_base_layer
+    v08_v13_o05_rules_of_values
+    what_is_not_built_is_refused_by_name_unless_it_is_the_default
+]);
 
 #[test]
 fn f10_default_urls_are_advertised_under_the_machines_own_address() {
