@@ -7,7 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use goldenscript::{Argument, Command, Context};
+use goldenscript::{Command, Context};
+use rusd_kit::Args;
 use rusd_lease::timer::{LeaseTimer, Settled};
 use rusd_lease::{LeaseConfig, Proposal};
 use rusd_messages::lease::LeaseChange;
@@ -100,117 +101,101 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// What the state machine, the role and the clock tell.
+    fn hear(&mut self, args: &Args, output: &mut String) -> Result<(), Box<dyn Error>> {
+        let word = |n: usize| args.number_or(n, 0_i64);
+        let id = LeaseId(word(0));
+        let count: i64 = args.option("count");
+        let ids = (id.0..id.0 + count.max(1)).map(LeaseId);
+        match args.name() {
+            "restore" => {
+                let (ttl_s, remaining_ttl_s) = (word(1), word(2));
+                let restored = LeaseChange::Restored {
+                    id,
+                    ttl_s,
+                    remaining_ttl_s,
+                };
+                self.change(restored, output);
+            }
+            "grant" => {
+                let ttl_s = word(1);
+                ids.for_each(|id| self.change(LeaseChange::Granted { id, ttl_s }, output));
+            }
+            "revoke" if count == 0 => self.change(LeaseChange::Revoked { id }, output),
+            "revoke" => {
+                for id in ids {
+                    self.enter(LeaseChange::Revoked { id });
+                    self.timer.change(LeaseChange::Revoked { id });
+                }
+            }
+            "checkpointed" => {
+                let remaining_ttl_s = word(1);
+                self.change(
+                    LeaseChange::Checkpointed {
+                        id,
+                        remaining_ttl_s,
+                    },
+                    output,
+                );
+            }
+            "lead" => {
+                let changed = self.timer.lead(Some(Term(args.number(0))));
+                writeln!(output, "changed={changed}")?;
+            }
+            "follow" => writeln!(output, "changed={}", self.timer.lead(None))?,
+            "tick" => {
+                self.now_ms = args.number(0);
+                self.timer.tick(self.now_ms);
+            }
+            "refused" => self.timer.not_proposed(&Proposal::Revoke(id)),
+            other => return Err(format!("unknown command {other}").into()),
+        }
+        Ok(())
+    }
+
+    fn ttl(&self, id: LeaseId) -> String {
+        match self.timer.remaining(id) {
+            None => "not primary".to_owned(),
+            Some(None) => "no such lease".to_owned(),
+            Some(Some(left)) => format!("{} of {}", left.ttl_s, left.granted_ttl_s),
+        }
+    }
+
+    fn list(&self) -> String {
+        let ids = self.timer.list();
+        let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+        ids.join(" ")
+    }
+}
+
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
-        let mut words = Vec::new();
-        let mut option = None;
-        for argument in &command.args {
-            match argument {
-                Argument::Positional(word) => words.push(word.parse::<i64>()?),
-                Argument::KeyValue(_, value) => option = Some(value.parse::<i64>()?),
-                other => panic!("{other:?}"),
-            }
-        }
-        let word = |n: usize| words.get(n).copied().unwrap_or(0);
-        let ids = || (word(0)..word(0) + option.unwrap_or(1)).map(LeaseId);
-        let id = LeaseId(word(0));
+        let args = Args::new(command);
+        let id = || LeaseId(args.number(0));
         let mut output = String::new();
-        match command.name.as_str() {
-            "new" => *self = Self::new(u64::try_from(option.unwrap_or(0))?),
-            "restore" => {
-                let (ttl_s, remaining_ttl_s) = (word(1), word(2));
-                self.change(
-                    LeaseChange::Restored {
-                        id,
-                        ttl_s,
-                        remaining_ttl_s,
-                    },
-                    &mut output,
-                );
+        match args.name() {
+            "new" => *self = Self::new(args.option("checkpoint")),
+            "renew" => writeln!(output, "{}", self.renew(id(), args.number_or(1, 0)))?,
+            "ttl" => writeln!(output, "{}", self.ttl(id()))?,
+            "list" => writeln!(output, "{}", self.list())?,
+            "size" => {
+                let (leases, in_flight) = (self.timer.len(), self.timer.in_flight());
+                writeln!(output, "{leases} leases, {in_flight} in flight")?;
             }
-            "grant" => {
-                for id in ids() {
-                    self.change(LeaseChange::Granted { id, ttl_s: word(1) }, &mut output);
-                }
-            }
-            "revoke" => {
-                for id in ids() {
-                    match option {
-                        None => self.change(LeaseChange::Revoked { id }, &mut output),
-                        Some(_) => {
-                            self.enter(LeaseChange::Revoked { id });
-                            self.timer.change(LeaseChange::Revoked { id });
-                        }
-                    }
-                }
-                self.proposals(&mut output);
-            }
-            "checkpointed" => {
-                self.change(
-                    LeaseChange::Checkpointed {
-                        id,
-                        remaining_ttl_s: word(1),
-                    },
-                    &mut output,
-                );
-                self.proposals(&mut output);
-            }
-            "lead" => writeln!(
-                output,
-                "changed={}",
-                self.timer.lead(Some(Term(u64::try_from(word(0))?)))
-            )?,
-            "follow" => writeln!(output, "changed={}", self.timer.lead(None))?,
-            "tick" => {
-                self.now_ms = u64::try_from(word(0))?;
-                self.timer.tick(self.now_ms);
-                self.proposals(&mut output);
-            }
-            "refused" => self.timer.not_proposed(&Proposal::Revoke(id)),
-            "renew" => writeln!(output, "{}", self.renew(id, u64::try_from(word(1))?))?,
-            "ttl" => match self.timer.remaining(id) {
-                None => writeln!(output, "not primary")?,
-                Some(None) => writeln!(output, "no such lease")?,
-                Some(Some(left)) => writeln!(output, "{} of {}", left.ttl_s, left.granted_ttl_s)?,
-            },
-            "list" => {
-                let ids: Vec<String> = self
-                    .timer
-                    .list()
-                    .iter()
-                    .map(|id| id.0.to_string())
-                    .collect();
-                writeln!(output, "{}", ids.join(" "))?;
-            }
-            "size" => writeln!(
-                output,
-                "{} leases, {} in flight",
-                self.timer.len(),
-                self.timer.in_flight()
-            )?,
-            other => return Err(format!("unknown command {other}").into()),
+            _ => self.hear(&args, &mut output)?,
+        }
+        if ["revoke", "checkpointed", "tick"].contains(&args.name()) {
+            self.proposals(&mut output);
         }
         self.timer.check();
         Ok(output)
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
-        $(
-            #[test]
-            fn $name() {
-                let path = concat!("tests/scripts/", stringify!($name));
-                goldenscript::run(&mut Runner::new(0), path).unwrap();
-            }
-        )*
-    };
-}
-
-scripts! {
+rusd_kit::run_dir!("tests/scripts", Runner::new(0), [
     l_04_renewal
     l_05_not_primary
     l_06_no_renewal_after_expiry
@@ -223,14 +208,4 @@ scripts! {
     l_10_new_leader
     l_10_renewal_takes_back_a_checkpoint
     l_11_restart
-}
-
-#[test]
-fn every_script_is_run() {
-    let mut found: Vec<_> = std::fs::read_dir("tests/scripts")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    found.sort();
-    assert_eq!(found, SCRIPTS);
-}
+]);

@@ -7,7 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use goldenscript::{Argument, Command, Context};
+use goldenscript::{Command, Context};
+use rusd_kit::Args;
 use rusd_members::reconciler::Reconciler;
 use rusd_members::version::ClusterVersion;
 use rusd_members::{MembersConfig, Proposal};
@@ -92,20 +93,15 @@ impl goldenscript::Runner for Runner {
     type Command = Command;
 
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
-        let mut words = Vec::new();
-        let mut options = Vec::new();
-        for argument in &command.args {
-            match argument {
-                Argument::Positional(word) => words.push(word.as_str()),
-                Argument::KeyValue(name, value) => options.push((name.as_str(), value.as_str())),
-                other => panic!("{other:?}"),
-            }
-        }
-        let word = words.first().copied().unwrap_or_default();
+        let args = Args::new(command);
+        let word = args.word(0);
         let mut output = String::new();
-        match command.name.as_str() {
-            "new" => *self = Self::new(options[0].1.trim_start_matches("3.").parse()?),
-            "changed" => self.changed(&options, &mut output),
+        match args.name() {
+            "new" => {
+                let version: String = args.option("version");
+                *self = Self::new(version.trim_start_matches("3.").parse()?);
+            }
+            "changed" => self.changed(args.options(), &mut output),
             "lead" => self.role(Role::Leader, Some(1)),
             "follow" => self.role(Role::Follower, Some(2)),
             "lost" => self.role(Role::Follower, None),
@@ -132,31 +128,8 @@ impl goldenscript::Runner for Runner {
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        const SCRIPTS: &[&str] = &[$(stringify!($name)),*];
-        $(
-            #[test]
-            fn $name() {
-                let path = concat!("tests/scripts/", stringify!($name));
-                goldenscript::run(&mut Runner::new(7), path).unwrap();
-            }
-        )*
-    };
-}
-
-scripts! {
+rusd_kit::run_dir!("tests/scripts", Runner::new(7), [
     m_01_alarms_are_raised_once
     o_14_cluster_version
     o_24_publishing
-}
-
-#[test]
-fn every_script_is_run() {
-    let mut found: Vec<_> = std::fs::read_dir("tests/scripts")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    found.sort();
-    assert_eq!(found, SCRIPTS);
-}
+]);

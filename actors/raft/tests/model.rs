@@ -2,56 +2,24 @@
 //! answer, every member of the log is applied once and in order, and nothing acknowledged is ever lost.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/disk.rs"]
+mod disk;
+
 use bytes::Bytes;
+use disk::SharedDisk;
 use proptest::prelude::*;
-use raft::eraftpb::Entry;
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{EnginePersisted, Propose};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
-use rusd_proto::conf_change;
-use rusd_proto::etcdserverpb::{InternalRaftRequest, Member};
+use rusd_proto::etcdserverpb::InternalRaftRequest;
 use rusd_proto::{ApplyReply, ApplyResult, request};
 use rusd_raft::core::Effect;
-use rusd_raft::log::segment;
-use rusd_raft::log::{Append, Conf, LogTail, StableEntries, Truncated, Vote};
-use rusd_raft::{Core, CoreConfig, LogError};
+use rusd_raft::log::{Append, segment};
+use rusd_raft::{Core, CoreConfig};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const ME: MemberId = MemberId(0xa1);
-
-#[derive(Clone, Debug, Default)]
-struct Disk {
-    entries: BTreeMap<u64, Entry>,
-    vote: Vote,
-    conf: Conf,
-    truncated: Truncated,
-}
-
-struct SharedDisk(Arc<Mutex<Disk>>);
-
-impl StableEntries for SharedDisk {
-    fn entries(&self, low: u64, high: u64, _: Option<u64>) -> Result<Vec<Entry>, LogError> {
-        Ok(self
-            .0
-            .lock()
-            .unwrap()
-            .entries
-            .range(low..high)
-            .map(|(_, entry)| entry.clone())
-            .collect())
-    }
-
-    fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
-        Ok(self
-            .0
-            .lock()
-            .unwrap()
-            .entries
-            .get(&index)
-            .map(|entry| entry.term))
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -86,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct World {
-    disk: Arc<Mutex<Disk>>,
+    disk: SharedDisk,
     core: Core,
     in_flight: Option<Append>,
     unapplied: VecDeque<Apply>,
@@ -103,24 +71,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut disk = Disk::default();
-        let mut entry = Entry::default();
-        entry.set_entry_type(raft::eraftpb::EntryType::EntryConfChange);
-        entry.index = 1;
-        entry.term = 1;
-        entry.data = conf_change::founder(Member {
-            id: ME.0,
-            ..Member::default()
-        });
-        disk.entries.insert(1, entry);
-        disk.vote = Vote {
-            term: 1,
-            vote: 0,
-            commit: 1,
-            last_conf_change: 1,
-        };
-        disk.conf.state.voters = vec![ME.0];
-        let disk = Arc::new(Mutex::new(disk));
+        let disk = SharedDisk::founded(vec![ME.0]);
         let core = Self::start(&disk, 0);
         Self {
             disk,
@@ -137,7 +88,7 @@ impl World {
         }
     }
 
-    fn start(disk: &Arc<Mutex<Disk>>, applied: u64) -> Core {
+    fn start(disk: &SharedDisk, applied: u64) -> Core {
         let config = CoreConfig {
             member: ME,
             applied: Index(applied),
@@ -147,16 +98,7 @@ impl World {
             incarnation: 1,
             priority_requests: false,
         };
-        let state = disk.lock().unwrap().clone();
-        let last = state
-            .entries
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or(state.truncated.index);
-        let stable = Box::new(SharedDisk(disk.clone()));
-        let tail = LogTail::new(stable, state.vote, state.conf, state.truncated, last);
-        Core::new(config, tail, Arc::new(RaftStatus::default())).unwrap()
+        Core::new(config, disk.tail(), Arc::new(RaftStatus::default())).unwrap()
     }
 
     fn take(&mut self, step: &Step) {
@@ -230,28 +172,23 @@ impl World {
         let Some(append) = self.in_flight.take() else {
             return;
         };
-        let mut disk = self.disk.lock().unwrap();
-        for entry in &append.entries {
-            let next = disk
-                .entries
-                .keys()
-                .next_back()
-                .copied()
-                .unwrap_or(disk.truncated.index)
-                + 1;
-            assert_eq!(entry.index, next, "a sole voter only appends");
-            disk.entries.insert(entry.index, entry.clone());
-        }
-        disk.vote = append.vote.unwrap_or(disk.vote);
-        if let Some(conf) = append.conf {
-            disk.conf = *conf;
+        let mut disk = self.disk.lock();
+        let next = disk.last() + 1;
+        if let Some(first) = append.entries.first() {
+            assert_eq!(first.index, next, "a sole voter only appends");
         }
         if let Some(truncated) = append.truncate {
             assert!(truncated.index <= self.engine_persisted);
             assert!(truncated.index <= self.checkpoint.len() as u64);
-            disk.truncated = truncated;
-            disk.entries = disk.entries.split_off(&(truncated.index + 1));
         }
+        disk.write(&append);
+        assert!(
+            disk.entries
+                .keys()
+                .copied()
+                .eq(disk.truncated.index + 1..=disk.last()),
+            "the log has no gap"
+        );
         drop(disk);
         self.core.persisted(append.ready);
     }
@@ -266,7 +203,7 @@ impl World {
                 self.applied.len() as u64 + 1,
                 "in order, once, without gaps"
             );
-            let disk = self.disk.lock().unwrap();
+            let disk = self.disk.lock();
             assert!(
                 disk.truncated.index < entry.index.0,
                 "nothing unapplied is truncated"

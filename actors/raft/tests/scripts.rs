@@ -1,113 +1,30 @@
 //! Golden scripts on the core: each command is an input, the output is every effect and every answer.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/disk.rs"]
+mod disk;
+
 use bytes::Bytes;
+use disk::{SharedDisk, founder};
 use goldenscript::{Argument, Command, Context, Runner};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use rusd_messages::mvcc::{Apply, EntryKind};
 use rusd_messages::raft::{EnginePersisted, Propose, ReadIndex, TransferLeader};
 use rusd_messages::{Index, MemberId, Pending, RaftStatus, Reply, RequestId};
-use rusd_proto::conf_change;
-use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, Member, PutRequest};
+use rusd_proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest, PutRequest};
 use rusd_proto::{ApplyResult, EtcdError, request};
 use rusd_raft::core::Effect;
-use rusd_raft::log::{Append, Conf, LogTail, StableEntries, Truncated, Vote};
-use rusd_raft::{Core, CoreConfig, LogError};
+use rusd_raft::log::Append;
+use rusd_raft::{Core, CoreConfig};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
-
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        $(#[test]
-        fn $name() -> std::io::Result<()> {
-            let path = concat!("tests/scripts/", stringify!($name));
-            goldenscript::run(&mut World::default(), path)
-        })*
-    };
-}
-
-scripts! {
-    bootstrap
-    proposals_share_a_write
-    persistence_is_asynchronous
-    pre_vote
-    a_conf_change_pauses_applying
-    apply_is_withheld_without_credit
-    g_11_v_09_too_many_requests
-    g_13_timeouts
-    kv_r14_read_index
-    restart
-    stop
-    three_members
-    truncation
-    uncommitted_log_and_transfer
-}
-
-/// What a disk holds after the writes that were answered.
-#[derive(Clone, Debug, Default)]
-struct Disk {
-    entries: BTreeMap<u64, Entry>,
-    vote: Vote,
-    conf: Conf,
-    truncated: Truncated,
-}
-
-impl Disk {
-    fn write(&mut self, append: &Append) {
-        if let Some(first) = append.entries.first() {
-            self.entries.split_off(&first.index);
-        }
-        self.entries.extend(
-            append
-                .entries
-                .iter()
-                .map(|entry| (entry.index, entry.clone())),
-        );
-        self.vote = append.vote.unwrap_or(self.vote);
-        if let Some(conf) = &append.conf {
-            self.conf = Conf::clone(conf);
-        }
-        if let Some(truncated) = append.truncate {
-            self.truncated = truncated;
-            self.entries = self.entries.split_off(&(truncated.index + 1));
-        }
-    }
-}
-
-struct SharedDisk(Arc<Mutex<Disk>>);
-
-impl StableEntries for SharedDisk {
-    fn entries(&self, low: u64, high: u64, max: Option<u64>) -> Result<Vec<Entry>, LogError> {
-        let mut left = max.unwrap_or(u64::MAX);
-        let mut out: Vec<Entry> = Vec::new();
-        for (_, entry) in self.0.lock().unwrap().entries.range(low..high) {
-            let size = entry.data.len() as u64;
-            if size > left && !out.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(size);
-            out.push(entry.clone());
-        }
-        Ok(out)
-    }
-
-    fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
-        Ok(self
-            .0
-            .lock()
-            .unwrap()
-            .entries
-            .get(&index)
-            .map(|entry| entry.term))
-    }
-}
+use std::sync::Arc;
 
 #[derive(Default)]
 struct World {
     core: Option<Core>,
-    disk: Arc<Mutex<Disk>>,
+    disk: SharedDisk,
     status: Arc<RaftStatus>,
     incarnation: u64,
     votes_at_once: bool,
@@ -123,14 +40,6 @@ const ME: u64 = 0xa1;
 
 fn member(name: &str) -> u64 {
     u64::from_str_radix(name, 16).unwrap()
-}
-
-/// The data of the entry with which a member joins.
-fn founder(id: u64) -> Bytes {
-    conf_change::founder(Member {
-        id,
-        ..Member::default()
-    })
 }
 
 /// `1 2..4` as numbers.
@@ -153,28 +62,10 @@ impl World {
     }
 
     fn bootstrap(&mut self, voters: &str, learners: &str) {
-        let ids: Vec<u64> = voters.split(',').map(member).collect();
-        let mut disk = Disk::default();
-        for (id, index) in ids.iter().zip(1..) {
-            let mut entry = Entry::default();
-            entry.set_entry_type(EntryType::EntryConfChange);
-            entry.index = index;
-            entry.term = 1;
-            entry.data = founder(*id);
-            disk.entries.insert(index, entry);
-        }
-        let last = ids.len() as u64;
-        disk.vote = Vote {
-            term: 1,
-            vote: 0,
-            commit: last,
-            last_conf_change: last,
-        };
-        disk.conf.state.voters = ids;
+        self.disk = SharedDisk::founded(voters.split(',').map(member).collect());
         if !learners.is_empty() {
-            disk.conf.state.learners = learners.split(',').map(member).collect();
+            self.disk.lock().conf.state.learners = learners.split(',').map(member).collect();
         }
-        self.disk = Arc::new(Mutex::new(disk));
     }
 
     fn start(&mut self, applied: u64, priority: bool) -> Result<(), Box<dyn Error>> {
@@ -191,16 +82,7 @@ impl World {
             incarnation: self.incarnation,
             priority_requests: priority,
         };
-        let disk = self.disk.lock().unwrap().clone();
-        let last = disk
-            .entries
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or(disk.truncated.index);
-        let stable = Box::new(SharedDisk(self.disk.clone()));
-        let tail = LogTail::new(stable, disk.vote, disk.conf, disk.truncated, last);
-        self.core = Some(Core::new(config, tail, self.status.clone())?);
+        self.core = Some(Core::new(config, self.disk.tail(), self.status.clone())?);
         Ok(())
     }
 
@@ -236,7 +118,7 @@ impl World {
         let Some(append) = self.in_flight.take() else {
             return false;
         };
-        self.disk.lock().unwrap().write(&append);
+        self.disk.lock().write(&append);
         self.core().persisted(append.ready);
         true
     }
@@ -530,7 +412,7 @@ impl World {
             "restart" => {
                 let applied = args.take_key("applied").unwrap_or("0").parse()?;
                 if let Some(commit) = args.take_key("commit") {
-                    self.disk.lock().unwrap().vote.commit = commit.parse()?;
+                    self.disk.lock().vote.commit = commit.parse()?;
                 }
                 self.start(applied, false)?;
             }
@@ -636,3 +518,20 @@ impl Runner for World {
         Ok(out)
     }
 }
+
+rusd_kit::run_dir!("tests/scripts", World::default(), [
+    bootstrap
+    proposals_share_a_write
+    persistence_is_asynchronous
+    pre_vote
+    a_conf_change_pauses_applying
+    apply_is_withheld_without_credit
+    g_11_v_09_too_many_requests
+    g_13_timeouts
+    kv_r14_read_index
+    restart
+    stop
+    three_members
+    truncation
+    uncommitted_log_and_transfer
+]);

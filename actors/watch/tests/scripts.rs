@@ -269,16 +269,7 @@ impl Runner for Script {
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            goldenscript::run(&mut Script::new(), format!("tests/scripts/{}", stringify!($name))).unwrap();
-        }
-    )*};
-}
-
-scripts! {
+rusd_kit::run_dir!("tests/scripts", Script::new(), [
     w_01_requests
     w_02_created_comes_first
     w_03_watch_ids
@@ -299,4 +290,4 @@ scripts! {
     w_18_fair_turns
     w_20_lag
     memory_is_freed
-}
+]);
