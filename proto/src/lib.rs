@@ -10,6 +10,8 @@
 //!
 //! The gRPC servers are behind the `grpc` feature: storage, state and the actors need only the messages.
 
+#![forbid(unsafe_code)]
+
 pub mod conf_change;
 pub mod error;
 pub mod ids;

@@ -22,7 +22,7 @@ use recovery::{LogSpan, Opened};
 use rusd_mvcc::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress};
 use rusd_raft::{Identity, Log};
 use rusd_state::StateMachine;
-use rusd_storage::Applied as LogPosition;
+use rusd_storage::LogPosition;
 use rusd_storage::engine::{EngineDir, EngineError, EngineKind, EngineOptions};
 use std::time::Duration;
 use tracing::{info, warn};

@@ -259,7 +259,7 @@ fn close(old: Option<Opened>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use rusd_storage::Applied;
+    use rusd_storage::LogPosition;
     use rusd_storage::engine::EngineKind;
     use std::fs;
 
@@ -268,7 +268,7 @@ mod tests {
     /// An empty store that has applied the log through an index.
     fn fill(engine: &Arc<dyn Engine>, index: u64) {
         let mut store = MvccStore::open(engine.clone(), MvccOptions::default()).unwrap();
-        store.seal(Applied { index, term: TERM });
+        store.seal(LogPosition { index, term: TERM });
         engine.write(&store.take_sealed().unwrap().batch).unwrap();
     }
 

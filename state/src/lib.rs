@@ -23,6 +23,8 @@
 //! The rules of requests ([`kv`], [`members`]) are public: handlers validate with them before they propose,
 //! and answer reads with them from a read view.
 
+#![forbid(unsafe_code)]
+
 pub mod alarm;
 pub mod error;
 pub mod kv;

@@ -18,8 +18,8 @@ use rusd_proto::request::first_request_field;
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, membershippb};
 use rusd_storage::engine::Engine;
 use rusd_storage::{
-    Applied as LogPosition, Change, CompactStep, CompactionHash, KeyRange, MvccStore, ReadAt,
-    SealedBatch, Sizes, StorageResult, Views,
+    Change, CompactStep, CompactionHash, KeyRange, LogPosition, MvccStore, ReadAt, SealedBatch,
+    Sizes, StorageResult, Views,
 };
 
 use crate::alarm::Alarms;
@@ -148,16 +148,6 @@ impl StateMachine {
             applied: store.applied(),
             store,
         })
-    }
-
-    /// Replaces everything by what another engine holds: a snapshot was installed.
-    pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> Result<(), StateError> {
-        self.store.reopen(engine.clone())?;
-        self.leases = Leases::load(&*engine)?;
-        self.alarms = Alarms::load(&*engine)?;
-        self.members = Members::load(&*engine)?;
-        self.applied = self.store.applied();
-        Ok(())
     }
 
     /// Applies the next entry. None if it has been applied before. An error is local to this member, which must

@@ -192,27 +192,6 @@ fn a_gap_in_the_log_stops_the_member() {
     );
 }
 
-#[test]
-fn a_store_taken_over_whole_is_the_same_member() {
-    let requests = [
-        common::grant(1, 60),
-        common::put(rusd_proto::etcdserverpb::PutRequest {
-            key: "a".into(),
-            lease: 1,
-            ..Default::default()
-        }),
-        common::alarm(1, 1, 7),
-    ];
-    let (mut sender, _) = run(&log(&requests, true), &[Then::Flush]).unwrap();
-    let mut receiver = Node::new();
-    receiver.apply(common::grant(9, 9)).unwrap();
-    let views = receiver.machine.views();
-    receiver.machine.reopen(sender.engine.clone()).unwrap();
-    assert_eq!(receiver.machine.applied(), sender.machine.applied());
-    assert_eq!(views.load().revision(), 2);
-    assert_eq!(state(&mut receiver), state(&mut sender));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 

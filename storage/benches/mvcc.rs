@@ -14,12 +14,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
-use rusd_storage::{Applied, KeyRange, MvccOptions, MvccStore, ReadAt};
+use rusd_storage::{KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt};
 
 const KEYS: usize = 1_000_000;
 
 fn flush(store: &mut MvccStore, engine: Option<&Memory>) {
-    let applied = Applied {
+    let applied = LogPosition {
         index: store.applied().index + 1,
         term: 1,
     };

@@ -17,8 +17,8 @@ pub type StorageResult<T> = Result<T, StorageError>;
 /// ```
 /// use rusd_storage::StorageError;
 ///
-/// assert!(StorageError::Compacted.is_deterministic());
-/// assert!(!StorageError::Superseded.is_deterministic());
+/// assert!(StorageError::Compacted.reply().is_some());
+/// assert!(StorageError::Superseded.reply().is_none());
 /// ```
 #[derive(Debug, Error)]
 pub enum StorageError {
@@ -41,11 +41,6 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether every member gives this same answer, so that it is a reply and not a failure of this member.
-    pub fn is_deterministic(&self) -> bool {
-        matches!(self, Self::Compacted | Self::FutureRevision)
-    }
-
     /// Whether the data on disk is damaged, so that it has to be rebuilt from elsewhere.
     pub fn is_damage(&self) -> bool {
         match self {

@@ -10,7 +10,7 @@
 //! The writer applies transactions to the key index and to a pending batch. Sealed batches are written to the
 //! [engine](engine::Engine) by whoever owns the store, on a thread of its choice; until then their records are
 //! served from memory. The engine materialises a log that is kept elsewhere: after a crash it holds some prefix
-//! of the sealed batches, together with the [`Applied`] that says which.
+//! of the sealed batches, together with the [`LogPosition`] that says which.
 
 pub mod backend;
 pub mod compactor;
@@ -28,7 +28,7 @@ pub use error::{StorageError, StorageResult};
 pub use index::{KeyIndex, KeyMeta};
 pub use key_range::KeyRange;
 pub use mvcc::{
-    Applied, Change, ChangeKind, CompactStep, CompactionHash, Estimate, HashKv, HistoryPage,
+    Change, ChangeKind, CompactStep, CompactionHash, Estimate, HashKv, HistoryPage, LogPosition,
     MvccOptions, MvccStore, ReadAt, ReadGuard, ReadView, SealedBatch, Sizes, TxnEnd, Views,
     WriteTxn, check_entry,
 };

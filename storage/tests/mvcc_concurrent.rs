@@ -14,7 +14,8 @@ use rand::{Rng, SeedableRng};
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    Applied, KeyRange, MvccOptions, MvccStore, ReadAt, ReadView, StorageError, StorageResult, Views,
+    KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadView, StorageError, StorageResult,
+    Views,
 };
 
 const PAIRS: u32 = 150;
@@ -113,7 +114,7 @@ fn p5_readers_see_whole_revisions_while_the_writer_goes_on() {
             let pair = random.random_range(0..PAIRS);
             write(&mut store, &mut random, pair);
             if n % 7 == 0 {
-                store.seal(Applied {
+                store.seal(LogPosition {
                     index: n as u64,
                     term: 1,
                 });

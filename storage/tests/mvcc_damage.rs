@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory, Tree, WriteBatch};
-use rusd_storage::{Applied, MvccOptions, MvccStore, StorageError};
+use rusd_storage::{LogPosition, MvccOptions, MvccStore, StorageError};
 
 /// An engine with revisions 2 (put) and 3 (tombstone).
 fn engine() -> Arc<Memory> {
@@ -18,7 +18,7 @@ fn engine() -> Arc<Memory> {
     let mut txn = store.begin();
     txn.delete(&rusd_storage::KeyRange::all()).unwrap();
     txn.end();
-    store.seal(Applied { index: 4, term: 1 });
+    store.seal(LogPosition { index: 4, term: 1 });
     engine.write(&store.take_sealed().unwrap().batch).unwrap();
     engine
 }

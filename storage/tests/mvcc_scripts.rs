@@ -17,7 +17,7 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    Applied, Change, ChangeKind, KeyRange, MvccOptions, MvccStore, ReadAt, ReadGuard, Record,
+    Change, ChangeKind, KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadGuard, Record,
     WriteTxn,
 };
 
@@ -261,7 +261,7 @@ impl goldenscript::Runner for Runner {
                 String::new()
             }
             "seal" => {
-                self.store.seal(Applied {
+                self.store.seal(LogPosition {
                     index: self.store.applied().index + 1,
                     term: 1,
                 });

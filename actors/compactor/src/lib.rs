@@ -14,6 +14,8 @@
 //!
 //! `policy` and `pacing` are the cores, `actor` is the shell.
 
+#![forbid(unsafe_code)]
+
 mod actor;
 mod metrics;
 pub mod pacing;

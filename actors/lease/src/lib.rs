@@ -15,6 +15,8 @@
 //! `waiting` holds renewals that cannot be answered yet, `start` is how
 //! it is started, and `actor` is the shell.
 
+#![forbid(unsafe_code)]
+
 mod actor;
 mod metrics;
 mod proposal;

@@ -18,6 +18,8 @@
 //! `reconciler` is the core and `proposal` what it proposes, `waiting` holds those who asked for an alarm, `version`
 //! compares versions, `report` tells operators what changed, `start` is how it is started, and `actor` is the shell.
 
+#![forbid(unsafe_code)]
+
 mod actor;
 mod metrics;
 mod proposal;

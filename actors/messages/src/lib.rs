@@ -11,6 +11,8 @@
 //!   clock, metrics, fatal: the time, the counters, and the end of a process, each in one place
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod cells;
 mod clock;
 mod common;

@@ -7,7 +7,7 @@ use rusd_messages::{Index, Port, Probe, Reply};
 use rusd_mvcc::engine::{EngineReplaced, EngineWriter, Work};
 use rusd_mvcc::{CheckpointPolicy, EngineSetup, PersistPolicy, Progress, Write};
 use rusd_storage::engine::{EngineDir, EngineKind, EngineOptions, Replacement, Tree, WriteBatch};
-use rusd_storage::{Applied, SealedBatch, Sizes};
+use rusd_storage::{LogPosition, SealedBatch, Sizes};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ impl World {
                 bytes,
             },
             progress: Progress {
-                applied: Applied {
+                applied: LogPosition {
                     index: self.index,
                     term: TERM,
                 },

@@ -32,6 +32,8 @@
 //! Every acknowledged entry was in a batch that had been synced. A torn last record is an unacknowledged
 //! batch, and is cut off at the next start. Anything else that does not verify is damage, and refused: see [`log`].
 
+#![forbid(unsafe_code)]
+
 mod actor;
 pub mod conf_change;
 pub mod core;

@@ -34,6 +34,8 @@
 //! [`Lagged`]: rusd_messages::watch::Lagged
 //! [`WatchDemand`]: rusd_messages::watch::WatchDemand
 
+#![forbid(unsafe_code)]
+
 mod actor;
 mod burst;
 mod catch_up;

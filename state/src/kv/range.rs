@@ -102,12 +102,6 @@ pub(crate) fn on_newest<T>(
     }
 }
 
-/// How many keys a Range would touch: decides where it is answered. Exact at the newest revision, an
-/// estimate at others.
-pub fn estimated_keys(reader: &impl ReadAt, request: &pb::RangeRequest) -> i64 {
-    estimate(reader, request).keys
-}
-
 /// What a Range would cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {

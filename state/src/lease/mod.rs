@@ -79,11 +79,6 @@ impl Leases {
         self.contains(id).then(|| self.attached(id))
     }
 
-    /// The lease a key is attached to.
-    pub fn lease_of(&self, key: &[u8]) -> Option<LeaseId> {
-        self.of_key.get(key).copied()
-    }
-
     /// L-01. Minimum times to live depend on the proposer's configuration and are its business; below one second
     /// there is nothing to count.
     pub(crate) fn grant(

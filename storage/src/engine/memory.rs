@@ -75,11 +75,6 @@ impl Memory {
         }
     }
 
-    /// Replaces the faults to come.
-    pub fn set_faults(&self, faults: Faults) {
-        *self.faults.lock() = faults;
-    }
-
     /// How many batches a crash may take away: those since the last persist.
     pub fn unpersisted_batches(&self) -> usize {
         self.state.read().undo.len()

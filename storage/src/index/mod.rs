@@ -3,9 +3,9 @@
 //! ```text
 //!   KeyIndex (the writer)                     IndexView (any number, any thread)
 //!     tree: B+tree, copied on write    ---->    tree as it was
-//!       key -> newest revision, create revision, version, record size, where its past is
-//!     pasts: older revisions by key    <--->    the same table, filtered by revision
-//!     births: recent births and deaths <--->    the same ring, filtered by revision
+//!       key -> newest revision, create revision, version, record size, where its older revisions are
+//!     older_revisions: by key                 <--->    the same table, filtered by revision
+//!     liveness_log: recent births and deaths <--->    the same ring, filtered by revision
 //! ```
 //!
 //! The rules are those of etcd's generations. A put on a key that is not alive starts a generation: create revision
@@ -20,21 +20,21 @@
 //! What a million keys take, by [`KeyIndex::heap_bytes`]: 93 bytes each for 20 random bytes, 82 for paths of 40 bytes
 //! put in random order, 57 for the same in ascending order; every older revision that is retained adds 40 or more.
 
-mod births;
+mod liveness_log;
 mod node;
+mod older_revisions;
 mod packed;
-mod past;
 mod tree;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use births::Births;
+use liveness_log::LivenessLog;
 use node::{NEVER, Slot};
-use past::{Past, Pasts};
+use older_revisions::{OlderRevision, OlderRevisions};
 use tree::{Edit, Fate, Tree};
 
-pub(crate) use past::Removed;
+pub(crate) use older_revisions::Removed;
 
 use crate::key_range::KeyRange;
 use crate::revision::Revision;
@@ -96,8 +96,8 @@ pub struct IndexView {
 
 #[derive(Debug)]
 struct Shared {
-    pasts: Pasts,
-    births: Births,
+    older_revisions: OlderRevisions,
+    liveness_log: LivenessLog,
 }
 
 impl Default for KeyIndex {
@@ -115,8 +115,8 @@ impl KeyIndex {
     /// An empty index that remembers about `entries_max` births and deaths.
     pub fn with_births(entries_max: usize) -> Self {
         let shared = Shared {
-            pasts: Pasts::new(),
-            births: Births::new(entries_max),
+            older_revisions: OlderRevisions::new(),
+            liveness_log: LivenessLog::new(entries_max),
         };
         Self {
             view: IndexView {
@@ -153,7 +153,7 @@ impl KeyIndex {
             shared.advance(before, revision, create, version, size)
         });
         if replaced.is_none() {
-            shared.births.push(revision.main, key, true);
+            shared.liveness_log.push(revision.main, key, true);
         }
         replaced
     }
@@ -175,7 +175,7 @@ impl KeyIndex {
         self.view.tree.upsert(key, &mut |before| {
             shared.advance(before, revision, 0, 0, record_bytes)
         });
-        shared.births.push(revision.main, key, false);
+        shared.liveness_log.push(revision.main, key, false);
         Some(replaced)
     }
 
@@ -194,7 +194,7 @@ impl KeyIndex {
             shared.advance(before, revision, create, version, record_bytes)
         });
         if version <= 1 {
-            shared.births.push(revision.main, key, version == 1);
+            shared.liveness_log.push(revision.main, key, version == 1);
         }
     }
 
@@ -205,18 +205,18 @@ impl KeyIndex {
             return;
         };
         if slot.version <= 1 {
-            shared.births.pop();
+            shared.liveness_log.pop();
         }
-        match shared.pasts.pop(slot.past) {
+        match shared.older_revisions.pop(slot.older) {
             Some(past) => {
                 let edit = Edit {
-                    slot: past.into_slot(slot.past),
+                    slot: past.into_slot(slot.older),
                     garbage_since: past.main,
                 };
                 self.view.tree.upsert(key, &mut |_| edit);
             }
             None => {
-                shared.pasts.release(slot.past);
+                shared.older_revisions.release(slot.older);
                 self.view.tree.remove(key);
             }
         }
@@ -225,7 +225,7 @@ impl KeyIndex {
     /// Removes at most about `removed_max` of what nobody can read once the store is compacted at `limit`, and
     /// returns it. Call again until [`garbage_since`](Self::garbage_since) is above `limit`.
     pub(crate) fn compact(&mut self, limit: i64, removed_max: usize) -> Vec<Removed> {
-        let pasts = &self.view.shared.pasts;
+        let older_revisions = &self.view.shared.older_revisions;
         let mut removed = Vec::new();
         // Leaves in which nothing is removed after all (their bound was too small) cost as well.
         self.view.tree.sweep(limit, removed_max, &mut |_, slot| {
@@ -233,8 +233,8 @@ impl KeyIndex {
             if budget == 0 {
                 return Fate::Stop;
             }
-            let pruned = pasts.prune(slot, limit, budget, &mut removed);
-            slot.past = pruned.past;
+            let pruned = older_revisions.prune(slot, limit, budget, &mut removed);
+            slot.older = pruned.older;
             if pruned.gone {
                 Fate::Remove
             } else if pruned.garbage_since <= limit {
@@ -253,12 +253,12 @@ impl KeyIndex {
 
     /// Memory of the index.
     pub fn heap_bytes(&self) -> usize {
-        self.view.tree.heap_bytes() + self.view.shared.pasts.heap_bytes()
+        self.view.tree.heap_bytes() + self.view.shared.older_revisions.heap_bytes()
     }
 }
 
 impl Shared {
-    /// The slot of a key after one more revision, with the one before it moved to the past.
+    /// The slot of a key after one more revision, with the one before it moved to the older revisions.
     fn advance(
         &self,
         before: Option<&Slot>,
@@ -267,17 +267,20 @@ impl Shared {
         version: i64,
         size: usize,
     ) -> Edit {
-        let past = before.map_or(0, |slot| self.pasts.push(slot.past, Past::of(slot)));
+        let older = before.map_or(0, |slot| {
+            self.older_revisions
+                .push(slot.older, OlderRevision::of(slot))
+        });
         let slot = Slot {
             main: revision.main,
             create,
             version,
             sub: u32::try_from(revision.sub).unwrap_or(u32::MAX),
             record_bytes: u32::try_from(size).unwrap_or(u32::MAX),
-            past,
+            older,
         };
         let garbage_since = match before {
-            // A tombstone without a past goes only once the compaction is above it.
+            // A tombstone without older revisions goes only once the compaction is above it.
             None if version == 0 => revision.main + 1,
             None => NEVER,
             Some(before) if before.is_alive() => revision.main,
@@ -318,7 +321,7 @@ impl IndexView {
         }
         let balance = self
             .shared
-            .births
+            .liveness_log
             .balance(range, at, newest, now.max(CHEAP_BALANCE));
         if let Some(count) = balance.and_then(|balance| now.checked_add_signed(-balance)) {
             return count;
@@ -340,7 +343,11 @@ impl IndexView {
         if slot.main <= at {
             return slot.meta();
         }
-        self.shared.pasts.find(slot.past, at)?.into_slot(0).meta()
+        self.shared
+            .older_revisions
+            .find(slot.older, at)?
+            .into_slot(0)
+            .meta()
     }
 }
 

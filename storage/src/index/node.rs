@@ -29,8 +29,8 @@ pub(super) struct Slot {
     pub sub: u32,
     /// Size of the marshalled record.
     pub record_bytes: u32,
-    /// Where the older revisions are (`Pasts`); 0 if none are retained.
-    pub past: u64,
+    /// Where the older revisions are (`OlderRevisions`); 0 if none are retained.
+    pub older: u64,
 }
 
 impl Slot {
@@ -40,7 +40,7 @@ impl Slot {
         version: 0,
         sub: 0,
         record_bytes: 0,
-        past: 0,
+        older: 0,
     };
 
     pub(super) fn is_alive(&self) -> bool {
@@ -66,7 +66,7 @@ impl Slot {
 
     /// Whether compaction may ever have something to remove here.
     pub(super) fn may_hold_garbage(&self) -> bool {
-        self.past != 0 || !self.is_alive()
+        self.older != 0 || !self.is_alive()
     }
 }
 

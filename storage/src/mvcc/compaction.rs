@@ -135,7 +135,7 @@ mod tests {
     use rusd_proto::ids::LeaseId;
 
     use crate::engine::{Memory, Op, Tree};
-    use crate::mvcc::{Applied, MvccOptions, MvccStore};
+    use crate::mvcc::{LogPosition, MvccOptions, MvccStore};
 
     /// However the keys lie, engines are asked to remove neighbours: what a step removes comes after what the one before did.
     #[test]
@@ -148,13 +148,13 @@ mod tests {
             txn.put(&[(put * 7 % KEYS) as u8], b"value", LeaseId::NONE);
             txn.end();
         }
-        store.seal(Applied { index: 1, term: 1 });
+        store.seal(LogPosition { index: 1, term: 1 });
         store.take_sealed().unwrap();
         store.compact(store.current_revision()).unwrap();
         let mut removed = Vec::new();
         for index in 2.. {
             let finished = store.compact_step(10).unwrap().finished;
-            store.seal(Applied { index, term: 1 });
+            store.seal(LogPosition { index, term: 1 });
             let batch = store.take_sealed().unwrap().batch;
             let deleted = batch.ops().iter().filter_map(|op| match op {
                 Op::Delete { key } if key.starts_with(&Tree::KvRev.key(b"")) => Some(key.clone()),

@@ -1,7 +1,7 @@
 //! The hash of a compaction (KV-C05): of the history as it was just before, up to the compacted revision.
 //!
 //! Members that compact at the same revision come to the same hash, however far each has got with the removal, and so
-//! can be compared. As etcd does, the last [`KEPT`] are kept in memory, and HashKV at such a revision answers what is
+//! can be compared. As etcd does, the last ten are kept in memory (`kept_hashes`), and HashKV at such a revision answers what is
 //! kept: with the compacted revision before.
 //!
 //! [`MvccStore::compact`](super::MvccStore::compact) makes the job, with the view from before it and a pin: physical
@@ -12,40 +12,10 @@
 //! It costs a scan of everything retained: for half a million records of 256 bytes 0.1 s on sled and 0.2 s on redb, on a
 //! shared machine of two cores, without a difference to the puts that run beside it. That much later the removal begins.
 
-use std::collections::VecDeque;
-
-use parking_lot::Mutex;
-
-use super::hash::HashKv;
+use super::kept_hashes::HashKv;
 use super::pins::ReadGuard;
 use super::view::ReadView;
 use crate::error::StorageResult;
-
-/// How many are kept.
-const KEPT: usize = 10;
-
-/// The hashes of the last compactions, in order of their revisions.
-#[derive(Debug, Default)]
-pub(super) struct CompactionHashes(Mutex<VecDeque<HashKv>>);
-
-impl CompactionHashes {
-    /// The hash of the compaction at `revision`.
-    pub(super) fn at(&self, revision: i64) -> Option<HashKv> {
-        let hashes = self.0.lock();
-        hashes
-            .iter()
-            .find(|hash| hash.revision == revision)
-            .copied()
-    }
-
-    fn keep(&self, hash: HashKv) {
-        let mut hashes = self.0.lock();
-        if hashes.len() == KEPT {
-            hashes.pop_front();
-        }
-        hashes.push_back(hash);
-    }
-}
 
 /// A compaction to be hashed.
 pub struct CompactionHash {

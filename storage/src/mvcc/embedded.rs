@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rusd_proto::ids::LeaseId;
 use rusd_proto::mvccpb::KeyValue;
 
-use super::{Applied, Change, MvccOptions, MvccStore, ReadAt};
+use super::{Change, LogPosition, MvccOptions, MvccStore, ReadAt};
 use crate::backend::Backend;
 use crate::error::StorageResult;
 use crate::key_range::KeyRange;
@@ -327,7 +327,7 @@ impl MvccStore {
     /// Seals, publishes and writes what was done since the last time. The calls above do it themselves; after
     /// [`compact`](Self::compact) and [`compact_step`](Self::compact_step) it is up to the caller.
     pub fn commit(&mut self) -> StorageResult<()> {
-        let applied = Applied {
+        let applied = LogPosition {
             index: self.applied().index + 1,
             ..self.applied()
         };

@@ -10,6 +10,7 @@
 //!
 //! A tombstone at or below the compacted revision never counts.
 
+use super::kept_hashes::HashKv;
 use super::view::ReadView;
 use crate::error::{StorageError, StorageResult};
 use crate::key_range::KeyRange;
@@ -19,17 +20,6 @@ use crate::record::{Fields, tombstone_bytes};
 const BUCKET: &[u8] = b"key";
 /// How much is read at a time.
 const PAGE_BYTES: usize = 1 << 20;
-
-/// The result of HashKV.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashKv {
-    /// CRC-32C, as etcd computes it.
-    pub hash: u32,
-    /// The revision that was hashed.
-    pub revision: i64,
-    /// The compacted revision it was computed under; -1 for none.
-    pub compact_revision: i64,
-}
 
 impl ReadView {
     /// HashKV at `revision` (0: the newest of this view). Reads the whole history up to there; physical compaction

@@ -7,7 +7,7 @@
 //!   m compact_finished     i64: the one whose superseded records have all been removed
 //! ```
 
-use super::Applied;
+use super::LogPosition;
 use crate::engine::{Engine, Tree, WriteBatch};
 use crate::error::{StorageError, StorageResult};
 
@@ -18,7 +18,7 @@ pub(super) const FORMAT: u32 = 1;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meta {
     pub format: Option<u32>,
-    pub applied: Applied,
+    pub applied: LogPosition,
     pub revision: i64,
     pub compact_scheduled: Option<i64>,
     pub compact_finished: Option<i64>,
@@ -40,7 +40,7 @@ impl Meta {
             };
             (number(0), number(8), number(16) as i64)
         })? {
-            meta.applied = Applied { index, term };
+            meta.applied = LogPosition { index, term };
             meta.revision = revision;
         }
         Ok(meta)
@@ -69,7 +69,7 @@ pub(super) fn put_format(batch: &mut WriteBatch) {
     batch.put(Tree::Meta.key(b"format"), FORMAT.to_be_bytes().to_vec());
 }
 
-pub(super) fn put_applied(batch: &mut WriteBatch, applied: Applied, revision: i64) {
+pub(super) fn put_applied(batch: &mut WriteBatch, applied: LogPosition, revision: i64) {
     let mut value = Vec::with_capacity(24);
     value.extend_from_slice(&applied.index.to_be_bytes());
     value.extend_from_slice(&applied.term.to_be_bytes());

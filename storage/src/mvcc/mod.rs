@@ -19,15 +19,17 @@
 //! that never changes, and the records it refers to are found in the ring or in the engine. Physical compaction, which
 //! does take things away, stays below registered readers and tells the others when it was faster ([`ReadAt`]).
 //!
-//! Files: `txn` writes, `read` and `view` read, `ring` is the recent past, `history` and `hash` page through all of
-//! it, `compaction` and `pins` take things away, `compaction_hash` sums up before, `shared` is what writer and readers hold in common, `meta` what is
-//! noted about the store itself, and `embedded` is the store without a server.
+//! Files: `txn` writes, `read` and `view` read, `ring` holds recent records, `history` and `hash` page through
+//! all of them, `compaction` and `pins` remove, `compaction_hash` hashes before a removal and `kept_hashes` keeps the
+//! results, `shared` is what writer and readers have in common, `meta` what is stored about the store itself, and
+//! `embedded` is the store without a server. `read` knows none of its three readers: each implements `Readable`.
 
 mod compaction;
 mod compaction_hash;
 mod embedded;
 mod hash;
 mod history;
+mod kept_hashes;
 mod meta;
 mod pins;
 mod read;
@@ -49,8 +51,8 @@ pub use compaction_hash::CompactionHash;
 pub use embedded::{
     Compare, CompareResult, CompareTarget, RangeResult, TxnOp, TxnOpResult, TxnResult,
 };
-pub use hash::HashKv;
 pub use history::HistoryPage;
+pub use kept_hashes::HashKv;
 pub use pins::ReadGuard;
 pub use read::{Estimate, ReadAt};
 pub use txn::{Change, ChangeKind, TxnEnd, WriteTxn};
@@ -60,10 +62,10 @@ use crate::engine::{Direction, Engine, Tree, WriteBatch};
 use crate::error::{StorageError, StorageResult};
 use crate::index::{BIRTHS_MAX, KeyIndex};
 use crate::key_range::KeyRange;
-use crate::record::{Fields, Record};
+use crate::record::Fields;
 use crate::revision::Revision;
 use meta::Meta;
-use read::Reading;
+use read::{Readable, Reading};
 use removal::Removal;
 use shared::Shared;
 
@@ -80,7 +82,7 @@ const OPEN_LOG_RECORDS: u64 = 1_000_000;
 
 /// How far the log is contained in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct LogPosition {
     /// Index of the last entry applied.
     pub index: u64,
     /// Its term.
@@ -146,7 +148,7 @@ impl Default for MvccOptions {
 /// ```
 /// use rusd_proto::ids::LeaseId;
 /// use rusd_storage::engine::{Engine, Memory};
-/// use rusd_storage::{Applied, MvccOptions, MvccStore, ReadAt};
+/// use rusd_storage::{LogPosition, MvccOptions, MvccStore, ReadAt};
 /// use std::sync::Arc;
 ///
 /// let engine = Arc::new(Memory::new());
@@ -155,7 +157,7 @@ impl Default for MvccOptions {
 /// txn.put(b"k", b"v", LeaseId::NONE);
 /// assert_eq!(txn.end().revision, Some(2));
 ///
-/// store.seal(Applied { index: 5, term: 1 });
+/// store.seal(LogPosition { index: 5, term: 1 });
 /// store.publish();
 /// let sealed = store.take_sealed().expect("something was sealed");
 /// engine.write(&sealed.batch)?;
@@ -177,7 +179,7 @@ pub struct MvccStore {
     compaction_hash: Option<CompactionHash>,
     /// What compaction has still to remove from the engine.
     removal: Removal,
-    applied: Applied,
+    applied: LogPosition,
     logical_bytes: u64,
     records: u64,
     /// Written since the last seal.
@@ -193,7 +195,6 @@ pub struct MvccStore {
     taken: VecDeque<Taken>,
     taken_bytes: usize,
     key_buffer: BytesMut,
-    options: MvccOptions,
 }
 
 /// A batch that somebody is writing.
@@ -245,21 +246,9 @@ impl MvccStore {
             taken: VecDeque::new(),
             taken_bytes: 0,
             key_buffer: BytesMut::with_capacity(KEY_BUFFER_BYTES),
-            options,
         };
         store.publish();
         Ok(store)
-    }
-
-    /// Replaces everything by the store that another engine holds (a snapshot was installed). Handles from
-    /// [`views`](Self::views) stay valid and see the new store; what was pending or sealed is forgotten.
-    pub fn reopen(&mut self, engine: Arc<dyn Engine>) -> StorageResult<()> {
-        let mut opened = Self::open(engine, self.options.clone())?;
-        opened.published = Arc::clone(&self.published);
-        opened.next_seq = self.next_seq;
-        opened.publish();
-        *self = opened;
-        Ok(())
     }
 
     /// Goes on with another engine that holds the same (a rewrite was switched in).
@@ -273,7 +262,7 @@ impl MvccStore {
     }
 
     /// How far the log is contained: from the engine at open, then as last sealed.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> LogPosition {
         self.applied
     }
 
@@ -312,7 +301,7 @@ impl MvccStore {
     }
 
     /// Closes what is pending, together with `applied`: the engine will have all of it or nothing.
-    pub fn seal(&mut self, applied: Applied) {
+    pub fn seal(&mut self, applied: LogPosition) {
         self.sealed.append(std::mem::take(&mut self.pending));
         self.applied = applied;
         self.sealed_any = true;
@@ -366,7 +355,9 @@ impl MvccStore {
     pub fn memory_bytes(&self) -> (usize, usize) {
         (self.index.heap_bytes(), self.shared.ring.read().bytes())
     }
+}
 
+impl Readable for MvccStore {
     fn reading(&self) -> Reading<'_> {
         Reading {
             shared: &self.shared,
@@ -374,11 +365,6 @@ impl MvccStore {
             revision: self.revision,
             compacted: self.compacted,
         }
-    }
-
-    /// Ended transactions are in the ring.
-    fn unpublished(&self, _revision: Revision) -> Option<Record> {
-        None
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::MvccStore;
 use super::shared::Shared;
-use super::txn::WriteTxn;
-use super::view::ReadView;
 use crate::error::{StorageError, StorageResult};
 use crate::index::{IndexView, KeyMeta, NEWEST};
 use crate::key_range::KeyRange;
@@ -21,7 +18,8 @@ pub struct Estimate {
     pub bytes: u64,
 }
 
-/// What every reader of keys needs: [`ReadView`], [`WriteTxn`] (which sees its own writes) and [`MvccStore`].
+/// What every reader of keys needs: [`ReadView`](super::ReadView),
+/// [`WriteTxn`](super::WriteTxn) (which sees its own writes) and [`MvccStore`](super::MvccStore).
 ///
 /// `at` is the revision to read at: 0 or less means the newest this reader sees. Above that it is
 /// [`FutureRevision`](StorageError::FutureRevision), below the compacted revision
@@ -154,53 +152,55 @@ impl Reading<'_> {
     }
 }
 
-macro_rules! read_at {
-    ($name:ty) => {
-        impl ReadAt for $name {
-            fn revision(&self) -> i64 {
-                self.reading().revision
-            }
+/// What has a [`Reading`]: a view, the store, a transaction.
+pub(super) trait Readable {
+    fn reading(&self) -> Reading<'_>;
 
-            fn compacted_revision(&self) -> i64 {
-                self.reading().compacted
-            }
-
-            fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64> {
-                self.reading().count(range, at)
-            }
-
-            fn walk(
-                &self,
-                range: &KeyRange,
-                at: i64,
-                visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
-            ) -> StorageResult<()> {
-                self.reading().walk(range, at, visit)
-            }
-
-            fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>> {
-                self.reading().get(key, at)
-            }
-
-            fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
-                if let Some(record) = self.unpublished(revision) {
-                    return Ok(record);
-                }
-                self.reading().record(revision, at)
-            }
-
-            fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>> {
-                self.reading()
-                    .records(revisions, at, |revision| self.unpublished(revision))
-            }
-
-            fn estimate(&self, range: &KeyRange) -> Estimate {
-                self.reading().estimate(range)
-            }
-        }
-    };
+    /// The record of a change that neither the ring nor the engine has yet.
+    fn unpublished(&self, _revision: Revision) -> Option<Record> {
+        None
+    }
 }
 
-read_at!(ReadView);
-read_at!(WriteTxn<'_>);
-read_at!(MvccStore);
+impl<R: Readable> ReadAt for R {
+    fn revision(&self) -> i64 {
+        self.reading().revision
+    }
+
+    fn compacted_revision(&self) -> i64 {
+        self.reading().compacted
+    }
+
+    fn count(&self, range: &KeyRange, at: i64) -> StorageResult<i64> {
+        self.reading().count(range, at)
+    }
+
+    fn walk(
+        &self,
+        range: &KeyRange,
+        at: i64,
+        visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
+    ) -> StorageResult<()> {
+        self.reading().walk(range, at, visit)
+    }
+
+    fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>> {
+        self.reading().get(key, at)
+    }
+
+    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+        if let Some(record) = self.unpublished(revision) {
+            return Ok(record);
+        }
+        self.reading().record(revision, at)
+    }
+
+    fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>> {
+        self.reading()
+            .records(revisions, at, |revision| self.unpublished(revision))
+    }
+
+    fn estimate(&self, range: &KeyRange) -> Estimate {
+        self.reading().estimate(range)
+    }
+}

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::compaction_hash::CompactionHashes;
+use super::kept_hashes::CompactionHashes;
 use super::pins::Pins;
 use super::ring::{Ring, StoredRecord};
 use crate::engine::{Direction, Engine, EngineError};

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 use rusd_proto::ids::LeaseId;
 
 use super::MvccStore;
-use super::read::Reading;
+use super::read::{Readable, Reading};
 use crate::error::StorageResult;
 use crate::index::NEWEST;
 use crate::key_range::KeyRange;
@@ -173,8 +173,10 @@ impl<'a> WriteTxn<'a> {
         });
         &self.changes[at]
     }
+}
 
-    pub(super) fn reading(&self) -> Reading<'_> {
+impl Readable for WriteTxn<'_> {
+    fn reading(&self) -> Reading<'_> {
         let mut reading = self.store.reading();
         if !self.changes.is_empty() {
             reading.revision = self.main;
@@ -183,7 +185,7 @@ impl<'a> WriteTxn<'a> {
     }
 
     /// The record of a change of this transaction.
-    pub(super) fn unpublished(&self, revision: Revision) -> Option<Record> {
+    fn unpublished(&self, revision: Revision) -> Option<Record> {
         if revision.main != self.main {
             return None;
         }

@@ -5,21 +5,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::pins::ReadGuard;
-use super::read::Reading;
+use super::read::{Readable, Reading};
 use super::shared::Shared;
-use super::{Applied, HashKv, Sizes};
+use super::{HashKv, LogPosition, Sizes};
 use crate::error::{StorageError, StorageResult};
 use crate::index::IndexView;
-use crate::record::Record;
-use crate::revision::Revision;
 
-/// Where readers find the latest published view. Cheap to clone, usable from any thread; stays valid when the store
-/// is [reopened](super::MvccStore::reopen) on other data.
+/// Where readers find the latest published view. Cheap to clone, usable from any thread.
 ///
 /// ```
 /// use rusd_proto::ids::LeaseId;
 /// use rusd_storage::engine::Memory;
-/// use rusd_storage::{Applied, MvccOptions, MvccStore, ReadAt};
+/// use rusd_storage::{LogPosition, MvccOptions, MvccStore, ReadAt};
 /// use std::sync::Arc;
 ///
 /// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
@@ -28,7 +25,7 @@ use crate::revision::Revision;
 /// let mut txn = store.begin();
 /// txn.put(b"k", b"v", LeaseId::NONE);
 /// txn.end();
-/// store.seal(Applied { index: 10, term: 1 });
+/// store.seal(LogPosition { index: 10, term: 1 });
 /// store.publish();
 ///
 /// assert_eq!((before.revision(), before.applied_index()), (1, 0));
@@ -74,7 +71,7 @@ pub struct ReadView {
     pub(super) index: IndexView,
     pub(super) revision: i64,
     pub(super) compacted: i64,
-    pub(super) applied: Applied,
+    pub(super) applied: LogPosition,
     pub(super) sizes: Sizes,
 }
 
@@ -96,18 +93,15 @@ impl ReadView {
         let at = if at <= 0 { self.revision } else { at };
         self.shared.pins.pin(at).ok_or(StorageError::Superseded)
     }
+}
 
-    pub(super) fn reading(&self) -> Reading<'_> {
+impl Readable for ReadView {
+    fn reading(&self) -> Reading<'_> {
         Reading {
             shared: &self.shared,
             index: &self.index,
             revision: self.revision,
             compacted: self.compacted,
         }
-    }
-
-    /// Everything a view knows has been handed to the shared tables.
-    pub(super) fn unpublished(&self, _revision: Revision) -> Option<Record> {
-        None
     }
 }

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    Applied, ChangeKind, CompactionHash, HashKv, KeyMeta, KeyRange, MvccOptions, MvccStore, ReadAt,
-    ReadGuard, ReadView, SealedBatch, StorageError,
+    ChangeKind, CompactionHash, HashKv, KeyMeta, KeyRange, LogPosition, MvccOptions, MvccStore,
+    ReadAt, ReadGuard, ReadView, SealedBatch, StorageError,
 };
 
 #[derive(Clone, Debug)]
@@ -235,7 +235,7 @@ impl Pair {
     }
 
     fn seal(&mut self) {
-        self.store.seal(Applied {
+        self.store.seal(LogPosition {
             index: self.sealed.len() as u64,
             term: 3,
         });

@@ -41,7 +41,7 @@ use rusd_proto::etcdserverpb::AlarmType;
 use rusd_proto::{ApplyReply, ApplyResult, RequestKind};
 use rusd_state::{Applied, Effect as Change, Entry, StateMachine};
 use rusd_storage::engine::Engine;
-use rusd_storage::{Applied as LogPosition, ReadAt, SealedBatch};
+use rusd_storage::{LogPosition, ReadAt, SealedBatch};
 use std::sync::Arc;
 
 /// See the module.

@@ -7,7 +7,7 @@ use super::thread::Writer;
 use crate::metrics::{DEFRAG_INFLIGHT, DEFRAG_SECONDS};
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, fatal};
-use rusd_storage::Applied;
+use rusd_storage::LogPosition;
 use rusd_storage::engine::Rewrite;
 use std::time::Duration;
 
@@ -107,11 +107,11 @@ impl Writer {
         }
     }
 
-    pub(super) fn complete_checkpoint(&mut self, applied: Applied, took_ms: u64) {
+    pub(super) fn complete_checkpoint(&mut self, applied: LogPosition, took_ms: u64) {
         let Some(target) = self.take_target() else {
             return;
         };
-        let Applied { index, term } = applied;
+        let LogPosition { index, term } = applied;
         let completed = self.engines.complete_checkpoint(target, index, term);
         match &completed {
             Ok(_) => tracing::info!(index, term, took_ms, "finished a checkpoint"),

@@ -19,7 +19,7 @@ use crate::core::Write;
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Reply};
 use rusd_proto::EtcdError;
-use rusd_storage::Applied;
+use rusd_storage::LogPosition;
 use std::collections::VecDeque;
 
 /// How long a copy lets waiting batches go first: under constant load it would never end otherwise.
@@ -74,7 +74,7 @@ pub enum Action {
     /// Make the copy the checkpoint of this position, and report [`Core::checkpoint_completed`].
     CompleteCheckpoint {
         /// The last entry of the log in it.
-        applied: Applied,
+        applied: LogPosition,
         /// How long the copy has taken.
         took_ms: u64,
     },

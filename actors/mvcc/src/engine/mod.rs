@@ -29,7 +29,7 @@ use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Index, Port, Reply};
 use rusd_proto::EtcdError;
 use rusd_storage::engine::{Engine, EngineDir, Retired};
-use rusd_storage::{Applied, Sizes};
+use rusd_storage::{LogPosition, Sizes};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ pub struct EngineSetup {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// The last entry of the log that is in it.
-    pub applied: Applied,
+    pub applied: LogPosition,
     /// What it holds then.
     pub sizes: Sizes,
 }

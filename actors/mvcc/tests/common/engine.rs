@@ -15,7 +15,7 @@ use rusd_mvcc::engine::{Action, CheckpointPolicy, Core, Schedule};
 use rusd_mvcc::{PersistPolicy, Progress, Write as EngineWrite};
 use rusd_proto::EtcdError;
 use rusd_storage::engine::WriteBatch;
-use rusd_storage::{Applied, SealedBatch, Sizes};
+use rusd_storage::{LogPosition, SealedBatch, Sizes};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write;
@@ -73,7 +73,7 @@ impl Runner {
                 bytes,
             },
             progress: Progress {
-                applied: Applied {
+                applied: LogPosition {
                     index: self.index,
                     term: 1,
                 },

@@ -87,7 +87,7 @@ fn slot(main: i64, alive: bool) -> Slot {
         version: i64::from(alive),
         sub: 0,
         record_bytes: 10,
-        past: 0,
+        older: 0,
     }
 }
 

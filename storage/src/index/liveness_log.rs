@@ -51,12 +51,12 @@ struct Ring {
 
 /// The ring of births and deaths, shared by the writer and all views. Each view ignores what is newer than itself.
 #[derive(Debug)]
-pub(super) struct Births {
+pub(super) struct LivenessLog {
     ring: Mutex<Ring>,
     chunks_max: usize,
 }
 
-impl Births {
+impl LivenessLog {
     /// Remembers about as many births and deaths as `entries_max` says.
     pub(super) fn new(entries_max: usize) -> Self {
         let ring = Ring {
@@ -107,7 +107,7 @@ impl Births {
         }
     }
 
-    /// Births less deaths in the range, at the revisions in `(after, through]`. `None` if the ring does not reach
+    /// LivenessLog less deaths in the range, at the revisions in `(after, through]`. `None` if the ring does not reach
     /// back that far, or would take more than `entries_max` steps.
     pub(super) fn balance(
         &self,
@@ -157,52 +157,46 @@ mod tests {
 
     #[test]
     fn the_balance_covers_a_window_and_a_range() {
-        let births = Births::new(4096);
+        let log = LivenessLog::new(4096);
         for (main, key, birth) in [
             (2, "a", true),
             (3, "b", true),
             (3, "a", false),
             (5, "c", true),
         ] {
-            births.push(main, key.as_bytes(), birth);
+            log.push(main, key.as_bytes(), birth);
         }
         let all = KeyRange::all();
-        assert_eq!(births.balance(&all, 0, 9, 99), Some(2));
-        assert_eq!(births.balance(&all, 2, 3, 99), Some(0));
-        assert_eq!(
-            births.balance(&KeyRange::One("a".into()), 2, 9, 99),
-            Some(-1)
-        );
-        births.pop();
-        assert_eq!(births.balance(&all, 3, 9, 99), Some(0));
+        assert_eq!(log.balance(&all, 0, 9, 99), Some(2));
+        assert_eq!(log.balance(&all, 2, 3, 99), Some(0));
+        assert_eq!(log.balance(&KeyRange::One("a".into()), 2, 9, 99), Some(-1));
+        log.pop();
+        assert_eq!(log.balance(&all, 3, 9, 99), Some(0));
     }
 
     #[test]
     fn what_is_forgotten_is_not_guessed() {
-        let births = Births::new(2 * CHUNK_ENTRIES);
+        let log = LivenessLog::new(2 * CHUNK_ENTRIES);
         for main in 1..=(3 * CHUNK_ENTRIES as i64 + 1) {
-            births.push(main, b"k", true);
+            log.push(main, b"k", true);
         }
         let forgotten = 2 * CHUNK_ENTRIES as i64;
         assert_eq!(
-            births.balance(&KeyRange::all(), forgotten - 1, i64::MAX, u64::MAX),
+            log.balance(&KeyRange::all(), forgotten - 1, i64::MAX, u64::MAX),
             None
         );
         assert_eq!(
-            births.balance(&KeyRange::all(), forgotten, i64::MAX, u64::MAX),
+            log.balance(&KeyRange::all(), forgotten, i64::MAX, u64::MAX),
             Some(CHUNK_ENTRIES as i64 + 1)
         );
-        assert_eq!(
-            births.balance(&KeyRange::all(), forgotten, i64::MAX, 0),
-            None
-        );
+        assert_eq!(log.balance(&KeyRange::all(), forgotten, i64::MAX, 0), None);
     }
 
     #[test]
     fn a_ring_of_nothing_remembers_nothing() {
-        let births = Births::new(0);
-        births.push(7, b"k", true);
-        assert_eq!(births.balance(&KeyRange::all(), 6, 7, 99), None);
-        assert_eq!(births.balance(&KeyRange::all(), 7, 7, 99), Some(0));
+        let log = LivenessLog::new(0);
+        log.push(7, b"k", true);
+        assert_eq!(log.balance(&KeyRange::all(), 6, 7, 99), None);
+        assert_eq!(log.balance(&KeyRange::all(), 7, 7, 99), Some(0));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A view older than the last compaction step may find a cell emptied, or used for another key. It must look at
 //! how far compaction has gone *after* it has read (`Pins`): a cell is freed only once the compaction has reached the
-//! newest revision of its key, and a view that looks into the past of a key reads below that.
+//! newest revision of its key, and a view that reads older revisions of a key reads below that.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,12 +16,12 @@ use parking_lot::RwLock;
 use super::node::{NEVER, Slot};
 use crate::revision::Revision;
 
-/// Number of locks the table is spread over, so that readers of the past rarely meet the writer.
+/// Number of locks the table is spread over, so that readers of older revisions rarely meet the writer.
 const SHARDS: usize = 64;
 
 /// One older revision of a key. A version of 0 is a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Past {
+pub(super) struct OlderRevision {
     pub main: i64,
     pub create: i64,
     pub version: i64,
@@ -29,7 +29,7 @@ pub(super) struct Past {
     pub record_bytes: u32,
 }
 
-impl Past {
+impl OlderRevision {
     pub(super) fn of(slot: &Slot) -> Self {
         Self {
             main: slot.main,
@@ -41,14 +41,14 @@ impl Past {
     }
 
     /// The slot of a key whose newest revision this is.
-    pub(super) fn into_slot(self, past: u64) -> Slot {
+    pub(super) fn into_slot(self, older: u64) -> Slot {
         Slot {
             main: self.main,
             create: self.create,
             version: self.version,
             sub: self.sub,
             record_bytes: self.record_bytes,
-            past,
+            older,
         }
     }
 
@@ -66,14 +66,14 @@ pub(crate) struct Removed {
 }
 
 impl Removed {
-    fn past(past: &Past) -> Self {
+    fn older(older: &OlderRevision) -> Self {
         Self {
             revision: Revision {
-                main: past.main,
-                sub: i64::from(past.sub),
+                main: older.main,
+                sub: i64::from(older.sub),
             },
-            tombstone: past.is_tombstone(),
-            record_bytes: past.record_bytes,
+            tombstone: older.is_tombstone(),
+            record_bytes: older.record_bytes,
         }
     }
 
@@ -89,8 +89,8 @@ impl Removed {
 /// What pruning left of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pruned {
-    /// Where the rest of its past is; 0 once nothing is left and no view looks for it.
-    pub past: u64,
+    /// Where the rest of its older revisions are; 0 once nothing is left and no view looks for it.
+    pub older: u64,
     /// The key is gone altogether.
     pub gone: bool,
     /// The compacted revision from which on there is something to remove.
@@ -102,27 +102,27 @@ pub(super) struct Pruned {
 enum Cell {
     #[default]
     Free,
-    One(Past),
+    One(OlderRevision),
     /// Ascending, two or more.
-    Many(Vec<Past>),
+    Many(Vec<OlderRevision>),
 }
 
 impl Cell {
-    fn as_slice(&self) -> &[Past] {
+    fn as_slice(&self) -> &[OlderRevision] {
         match self {
             Self::Free => &[],
-            Self::One(past) => std::slice::from_ref(past),
-            Self::Many(pasts) => pasts,
+            Self::One(older) => std::slice::from_ref(older),
+            Self::Many(older_revisions) => older_revisions,
         }
     }
 
-    fn push(&mut self, past: Past) {
+    fn push(&mut self, older: OlderRevision) {
         *self = match std::mem::take(self) {
-            Self::Free => Self::One(past),
-            Self::One(first) => Self::Many(vec![first, past]),
-            Self::Many(mut pasts) => {
-                pasts.push(past);
-                Self::Many(pasts)
+            Self::Free => Self::One(older),
+            Self::One(first) => Self::Many(vec![first, older]),
+            Self::Many(mut older_revisions) => {
+                older_revisions.push(older);
+                Self::Many(older_revisions)
             }
         };
     }
@@ -130,26 +130,31 @@ impl Cell {
     fn remove_first(&mut self, count: usize) {
         let rest = self.as_slice().len().saturating_sub(count);
         *self = match std::mem::take(self) {
-            Self::Many(mut pasts) if rest > 1 => {
-                pasts.drain(..count);
-                if pasts.capacity() > 4 * pasts.len() {
-                    pasts.shrink_to(2 * pasts.len());
+            Self::Many(mut older_revisions) if rest > 1 => {
+                older_revisions.drain(..count);
+                if older_revisions.capacity() > 4 * older_revisions.len() {
+                    older_revisions.shrink_to(2 * older_revisions.len());
                 }
-                Self::Many(pasts)
+                Self::Many(older_revisions)
             }
-            Self::Many(pasts) if rest == 1 => pasts.last().copied().map_or(Self::Free, Self::One),
-            Self::One(past) if rest == 1 => Self::One(past),
+            Self::Many(older_revisions) if rest == 1 => older_revisions
+                .last()
+                .copied()
+                .map_or(Self::Free, Self::One),
+            Self::One(older) if rest == 1 => Self::One(older),
             _ => Self::Free,
         };
     }
 
-    fn pop(&mut self) -> Option<Past> {
+    fn pop(&mut self) -> Option<OlderRevision> {
         let last = self.as_slice().last().copied();
         *self = match std::mem::take(self) {
-            Self::Many(pasts) if pasts.len() == 2 => Self::One(pasts[0]),
-            Self::Many(mut pasts) => {
-                pasts.pop();
-                Self::Many(pasts)
+            Self::Many(older_revisions) if older_revisions.len() == 2 => {
+                Self::One(older_revisions[0])
+            }
+            Self::Many(mut older_revisions) => {
+                older_revisions.pop();
+                Self::Many(older_revisions)
             }
             _ => Self::Free,
         };
@@ -165,7 +170,7 @@ struct Shard {
 
 /// The table. Written by the writer alone, read by everybody.
 #[derive(Debug)]
-pub(super) struct Pasts {
+pub(super) struct OlderRevisions {
     shards: Vec<RwLock<Shard>>,
     next_shard: AtomicUsize,
 }
@@ -176,7 +181,7 @@ fn place(id: u64) -> (usize, usize) {
     (place % SHARDS, place / SHARDS)
 }
 
-impl Pasts {
+impl OlderRevisions {
     pub(super) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -185,21 +190,21 @@ impl Pasts {
     }
 
     /// Adds the newest of the older revisions of a key, returning where they are.
-    pub(super) fn push(&self, id: u64, past: Past) -> u64 {
+    pub(super) fn push(&self, id: u64, older: OlderRevision) -> u64 {
         if id != 0 {
             let (shard, cell) = place(id);
-            self.shards[shard].write().cells[cell].push(past);
+            self.shards[shard].write().cells[cell].push(older);
             return id;
         }
         let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut cells = self.shards[shard].write();
         let cell = match cells.free.pop() {
             Some(cell) => {
-                cells.cells[cell] = Cell::One(past);
+                cells.cells[cell] = Cell::One(older);
                 cell
             }
             None => {
-                cells.cells.push(Cell::One(past));
+                cells.cells.push(Cell::One(older));
                 cells.cells.len() - 1
             }
         };
@@ -207,7 +212,7 @@ impl Pasts {
     }
 
     /// Takes the newest back, if there is one. What is left keeps its place.
-    pub(super) fn pop(&self, id: u64) -> Option<Past> {
+    pub(super) fn pop(&self, id: u64) -> Option<OlderRevision> {
         if id == 0 {
             return None;
         }
@@ -224,15 +229,15 @@ impl Pasts {
     }
 
     /// The newest revision not above `at`.
-    pub(super) fn find(&self, id: u64, at: i64) -> Option<Past> {
+    pub(super) fn find(&self, id: u64, at: i64) -> Option<OlderRevision> {
         if id == 0 {
             return None;
         }
         let (shard, cell) = place(id);
         let shard = self.shards[shard].read();
-        let pasts = shard.cells.get(cell)?.as_slice();
-        let newer = pasts.partition_point(|past| past.main <= at);
-        newer.checked_sub(1).map(|at| pasts[at])
+        let older_revisions = shard.cells.get(cell)?.as_slice();
+        let newer = older_revisions.partition_point(|older| older.main <= at);
+        newer.checked_sub(1).map(|at| older_revisions[at])
     }
 
     /// Removes, oldest first and at most `budget` of them, the revisions of a key that nobody can read once the
@@ -245,28 +250,28 @@ impl Pasts {
         budget: usize,
         removed: &mut Vec<Removed>,
     ) -> Pruned {
-        let (shard, cell) = if latest.past == 0 {
+        let (shard, cell) = if latest.older == 0 {
             (0, usize::MAX)
         } else {
-            place(latest.past)
+            place(latest.older)
         };
         let mut shard = self.shards[shard].write();
-        let pasts = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
+        let older_revisions = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
         let readable = |main, tombstone| main > limit || !(tombstone && main < limit);
         let garbage = if latest.main <= limit {
-            pasts.len()
+            older_revisions.len()
         } else {
-            let upto = pasts.partition_point(|past| past.main <= limit);
-            match upto.checked_sub(1).map(|newest| pasts[newest]) {
+            let upto = older_revisions.partition_point(|older| older.main <= limit);
+            match upto.checked_sub(1).map(|newest| older_revisions[newest]) {
                 Some(newest) if readable(newest.main, newest.is_tombstone()) => upto - 1,
                 _ => upto,
             }
         };
         let taken = garbage.min(budget);
-        removed.extend(pasts[..taken].iter().map(Removed::past));
-        let rest = &pasts[taken..];
+        removed.extend(older_revisions[..taken].iter().map(Removed::older));
+        let rest = &older_revisions[taken..];
         // A view that reads between `limit` and the newest revision still looks here, and must not find another key.
-        let keeps_cell = latest.past != 0 && latest.main > limit;
+        let keeps_cell = latest.older != 0 && latest.main > limit;
         let garbage_since = match rest {
             [first, ..] if first.is_tombstone() => first.main + 1,
             [_, second, ..] => second.main,
@@ -281,15 +286,15 @@ impl Pasts {
         } else {
             gone = false;
         }
-        let frees_cell = rest.is_empty() && !keeps_cell && latest.past != 0;
-        if let Some(pasts) = shard.cells.get_mut(cell) {
-            pasts.remove_first(taken);
+        let frees_cell = rest.is_empty() && !keeps_cell && latest.older != 0;
+        if let Some(older_revisions) = shard.cells.get_mut(cell) {
+            older_revisions.remove_first(taken);
         }
         if frees_cell {
             shard.free.push(cell);
         }
         Pruned {
-            past: if frees_cell { 0 } else { latest.past },
+            older: if frees_cell { 0 } else { latest.older },
             gone,
             garbage_since,
         }
@@ -300,7 +305,9 @@ impl Pasts {
         let shard_bytes = |shard: &RwLock<Shard>| {
             let shard = shard.read();
             let lists = shard.cells.iter().map(|cell| match cell {
-                Cell::Many(pasts) => pasts.capacity() * size_of::<Past>(),
+                Cell::Many(older_revisions) => {
+                    older_revisions.capacity() * size_of::<OlderRevision>()
+                }
                 _ => 0,
             });
             let cells = shard.cells.capacity() * size_of::<Cell>()
@@ -316,8 +323,8 @@ impl Pasts {
 mod tests {
     use super::*;
 
-    fn past(main: i64, version: i64) -> Past {
-        Past {
+    fn older(main: i64, version: i64) -> OlderRevision {
+        OlderRevision {
             main,
             create: 1,
             version,
@@ -327,19 +334,19 @@ mod tests {
     }
 
     /// put at 2, put at 4, deleted at 6, put at 8; latest put at 10.
-    fn example() -> (Pasts, Slot) {
-        let pasts = Pasts::new();
+    fn example() -> (OlderRevisions, Slot) {
+        let older_revisions = OlderRevisions::new();
         let mut id = 0;
         for (main, version) in [(2, 1), (4, 2), (6, 0), (8, 1)] {
-            id = pasts.push(id, past(main, version));
+            id = older_revisions.push(id, older(main, version));
         }
-        (pasts, past(10, 2).into_slot(id))
+        (older_revisions, older(10, 2).into_slot(id))
     }
 
     fn removed_at(limit: i64) -> (Vec<i64>, Pruned) {
-        let (pasts, slot) = example();
+        let (older_revisions, slot) = example();
         let mut removed = Vec::new();
-        let pruned = pasts.prune(&slot, limit, usize::MAX, &mut removed);
+        let pruned = older_revisions.prune(&slot, limit, usize::MAX, &mut removed);
         (
             removed
                 .iter()
@@ -351,8 +358,8 @@ mod tests {
 
     #[test]
     fn find_returns_the_newest_not_above() {
-        let (pasts, slot) = example();
-        let found = |at| pasts.find(slot.past, at).map(|past| past.main);
+        let (older_revisions, slot) = example();
+        let found = |at| older_revisions.find(slot.older, at).map(|older| older.main);
         assert_eq!(
             [1, 2, 3, 4, 7, 99].map(found),
             [None, Some(2), Some(2), Some(4), Some(6), Some(8)]
@@ -374,21 +381,25 @@ mod tests {
     fn kv_c02_a_tombstone_goes_only_below_the_compacted_revision() {
         assert_eq!(removed_at(6).0, [2, 4]);
         assert_eq!(removed_at(7).0, [2, 4, 6]);
-        let pasts = Pasts::new();
-        let id = pasts.push(0, past(2, 1));
-        let deleted = past(5, 0).into_slot(id);
+        let older_revisions = OlderRevisions::new();
+        let id = older_revisions.push(0, older(2, 1));
+        let deleted = older(5, 0).into_slot(id);
         let mut removed = Vec::new();
-        let at_tombstone = pasts.prune(&deleted, 5, usize::MAX, &mut removed);
+        let at_tombstone = older_revisions.prune(&deleted, 5, usize::MAX, &mut removed);
         assert_eq!(
             at_tombstone,
             Pruned {
-                past: 0,
+                older: 0,
                 gone: false,
                 garbage_since: 6
             }
         );
-        let deleted = past(5, 0).into_slot(0);
-        assert!(pasts.prune(&deleted, 6, usize::MAX, &mut removed).gone);
+        let deleted = older(5, 0).into_slot(0);
+        assert!(
+            older_revisions
+                .prune(&deleted, 6, usize::MAX, &mut removed)
+                .gone
+        );
         assert_eq!(
             removed
                 .iter()
@@ -410,12 +421,12 @@ mod tests {
 
     #[test]
     fn a_small_budget_removes_the_oldest_first() {
-        let (pasts, mut slot) = example();
+        let (older_revisions, mut slot) = example();
         let mut removed = Vec::new();
         for _ in 0..4 {
-            slot.past = pasts.prune(&slot, 10, 1, &mut removed).past;
+            slot.older = older_revisions.prune(&slot, 10, 1, &mut removed).older;
         }
-        assert_eq!(slot.past, 0);
+        assert_eq!(slot.older, 0);
         assert_eq!(
             removed
                 .iter()
@@ -427,45 +438,45 @@ mod tests {
 
     #[test]
     fn popping_undoes_pushing() {
-        let pasts = Pasts::new();
-        let id = pasts.push(0, past(2, 1));
-        pasts.push(id, past(3, 2));
-        assert_eq!(pasts.pop(id), Some(past(3, 2)));
-        assert_eq!(pasts.pop(id), Some(past(2, 1)));
-        assert_eq!(pasts.pop(id), None);
-        pasts.release(id);
+        let older_revisions = OlderRevisions::new();
+        let id = older_revisions.push(0, older(2, 1));
+        older_revisions.push(id, older(3, 2));
+        assert_eq!(older_revisions.pop(id), Some(older(3, 2)));
+        assert_eq!(older_revisions.pop(id), Some(older(2, 1)));
+        assert_eq!(older_revisions.pop(id), None);
+        older_revisions.release(id);
         let ids: Vec<u64> = (0..SHARDS as i64)
-            .map(|main| pasts.push(0, past(main, 1)))
+            .map(|main| older_revisions.push(0, older(main, 1)))
             .collect();
         assert!(ids.contains(&id), "a freed cell is used again");
     }
 
     #[test]
     fn a_cell_stays_until_compaction_reaches_the_newest_revision() {
-        let pasts = Pasts::new();
-        let id = pasts.push(0, past(6, 0));
-        let slot = past(10, 1).into_slot(id);
+        let older_revisions = OlderRevisions::new();
+        let id = older_revisions.push(0, older(6, 0));
+        let slot = older(10, 1).into_slot(id);
         let mut removed = Vec::new();
-        let pruned = pasts.prune(&slot, 7, usize::MAX, &mut removed);
+        let pruned = older_revisions.prune(&slot, 7, usize::MAX, &mut removed);
         assert_eq!(
             pruned,
             Pruned {
-                past: id,
+                older: id,
                 gone: false,
                 garbage_since: 10
             }
         );
         assert_eq!(removed.len(), 1);
         let others: Vec<u64> = (0..2 * SHARDS as i64)
-            .map(|_| pasts.push(0, past(7, 1)))
+            .map(|_| older_revisions.push(0, older(7, 1)))
             .collect();
         assert!(!others.contains(&id));
-        assert_eq!(pasts.find(id, 9), None);
-        let pruned = pasts.prune(&slot, 10, usize::MAX, &mut removed);
+        assert_eq!(older_revisions.find(id, 9), None);
+        let pruned = older_revisions.prune(&slot, 10, usize::MAX, &mut removed);
         assert_eq!(
             pruned,
             Pruned {
-                past: 0,
+                older: 0,
                 gone: false,
                 garbage_since: NEVER
             }
