@@ -50,8 +50,8 @@ struct Owned {
     safe_until_ms: Option<u64>,
     /// What the last applied checkpoint left of it, which is all that a new leader knows; 0 if there is none.
     checkpoint_ms: u64,
-    /// What it has from the next tick on, if it must not end before something that is not known yet.
-    from_tick_ms: u64,
+    /// It has its full time from the next tick on; otherwise, under a new leader, what its checkpoint left.
+    touched: bool,
 }
 
 const CONFIG: LeaseConfig = LeaseConfig {
@@ -142,10 +142,7 @@ impl World {
             self.proposed.clear();
             for owned in self.owned.values_mut() {
                 owned.safe_until_ms = None;
-                owned.from_tick_ms = match owned.checkpoint_ms {
-                    0 => owned.ttl_ms,
-                    left_ms => left_ms,
-                };
+                owned.touched = false;
             }
         }
         self.leads = leads;
@@ -155,9 +152,13 @@ impl World {
     fn tick(&mut self, passed_ms: u64) {
         self.now_ms += passed_ms;
         for owned in self.owned.values_mut() {
-            owned
-                .safe_until_ms
-                .get_or_insert(self.now_ms + owned.from_tick_ms);
+            let full = owned.touched || owned.checkpoint_ms == 0;
+            let left_ms = if full {
+                owned.ttl_ms
+            } else {
+                owned.checkpoint_ms
+            };
+            owned.safe_until_ms.get_or_insert(self.now_ms + left_ms);
         }
         self.tick_ms = self.now_ms;
         self.timer.tick(self.now_ms);
@@ -184,7 +185,7 @@ impl World {
                 assert!(!self.proposed.contains(&id));
                 assert_eq!(ttl_s as u64 * 1_000, owned.ttl_ms);
                 owned.safe_until_ms = None;
-                owned.from_tick_ms = owned.ttl_ms;
+                owned.touched = true;
             }
             Renewal::Expired => assert!(owned.unwrap().safe_until_ms.unwrap() <= self.now_ms),
             Renewal::NotPrimary => assert!(!self.leads),
@@ -221,7 +222,7 @@ impl World {
                         ttl_ms,
                         safe_until_ms: None,
                         checkpoint_ms: 0,
-                        from_tick_ms: ttl_ms,
+                        touched: true,
                     },
                 );
                 self.live.insert(LeaseId(id), ttl_s);
