@@ -6,8 +6,8 @@ use super::range_stream::Chunks;
 use super::slow::Content;
 use super::{Answers, Api, Caller, Context, Rpc};
 use bytes::Bytes;
+use rusd_messages::operations;
 use rusd_messages::reader::{LargeRange, Read};
-use rusd_mvcc::metrics;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_state::kv::{quota, range, txn, validate};
@@ -115,7 +115,7 @@ impl Api {
                 return self.context.read_only_txn(&request).await;
             }
             let response = self.context.propose(request).await?;
-            metrics::count_compares(compares, response.succeeded);
+            operations::count_compares(compares, response.succeeded);
             Ok(response)
         })
         .await
@@ -141,7 +141,7 @@ impl Context {
     /// Reads a validated range at the newest view; a large one on a reader thread.
     async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, EtcdError> {
         let timed = Timed::range();
-        metrics::RANGES.inc();
+        operations::count_range();
         let cost = range::estimate(&*self.views.load(), &request);
         let mut response = if cost.keys <= LARGE_RANGE_KEYS && cost.bytes <= LARGE_RANGE_BYTES {
             range::range_on_newest(&self.views, &request).map_err(reply_or_fatal)?
@@ -163,7 +163,7 @@ impl Context {
         let mut response =
             txn::read_only_on_newest(&self.views, request).map_err(reply_or_fatal)?;
         timed.end(true);
-        metrics::count_read_only(request.compare.len(), &response);
+        operations::count_read_only(request.compare.len(), &response);
         self.complete(&mut response.header);
         Ok(response)
     }

@@ -54,7 +54,7 @@ impl Chunks {
     fn next(&mut self) -> Option<Result<pb::RangeResponse, EtcdError>> {
         match std::mem::replace(&mut self.source, Source::End) {
             Source::Pager(mut pager) => {
-                rusd_mvcc::metrics::RANGES.inc();
+                rusd_messages::operations::count_range();
                 let chunk = pager
                     .next_on_newest(&self.context.views)
                     .map_err(reply_or_fatal);

@@ -22,6 +22,7 @@ pub mod lease;
 pub mod members;
 pub mod metrics;
 pub mod mvcc;
+pub mod operations;
 mod proposer;
 pub mod raft;
 pub mod reader;

@@ -2,9 +2,7 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 use rusd_messages::metrics::{counter, gauge, histogram, histograms};
-use rusd_proto::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, TxnResponse, response_op::Response,
-};
+use rusd_messages::operations::{self, Operations};
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, RequestKind};
 use rusd_state::Applied;
 use rusd_storage::{Change, ChangeKind, ReadAt, ReadView, Record};
@@ -19,6 +17,7 @@ macro_rules! metrics {
         /// Registers all of them, so that they exist from the first scrape on.
         pub fn init() {
             $(LazyLock::force(&$name);)*
+            operations::init();
         }
     };
 }
@@ -26,12 +25,6 @@ macro_rules! metrics {
 metrics! {
     /// Puts applied.
     PUTS: IntCounter = counter("etcd_mvcc_put_total", "Puts applied by this member.");
-    /// Deletes applied.
-    DELETES: IntCounter = counter("etcd_mvcc_delete_total", "Deletes applied by this member.");
-    /// Transactions of the store.
-    TXNS: IntCounter = counter("etcd_mvcc_txn_total", "Requests with more than one operation on keys.");
-    /// Ranges read.
-    RANGES: IntCounter = counter("etcd_mvcc_range_total", "Ranges read on this member.");
     /// Keys and values written.
     PUT_BYTES: IntGauge = gauge(
         "etcd_debugging_mvcc_total_put_size_in_bytes",
@@ -143,84 +136,6 @@ fn count(applied: &Applied) {
         _ => Operations::default(),
     };
     operations.count();
-}
-
-/// Counts a transaction that was answered without the log, and had so many compares.
-pub fn count_read_only(compares: usize, response: &TxnResponse) {
-    let mut operations = Operations::of(response);
-    operations.ranges += Operations::compares(compares, response.succeeded).ranges;
-    operations.count();
-}
-
-/// Counts the compares of a transaction that writes: for etcd's store they are a transaction before it.
-pub fn count_compares(compares: usize, succeeded: bool) {
-    Operations::compares(compares, succeeded).count();
-}
-
-/// What a request has asked of the store, as etcd counts it: every look at keys is a range, and a transaction is what
-/// has more than one operation. Near enough, for what a reply does not show is not counted: a look for a previous
-/// record that there was not, a value or lease that was kept, the compares of nested transactions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Operations {
-    ranges: u64,
-    puts: u64,
-    deletes: u64,
-}
-
-impl Operations {
-    /// Each is a range, up to the first that does not hold. Which one that was is not known here: most have one.
-    fn compares(compares: usize, succeeded: bool) -> Self {
-        let looked_at = if succeeded { compares } else { compares.min(1) };
-        Self {
-            ranges: looked_at as u64,
-            ..Self::default()
-        }
-    }
-
-    fn put(response: &PutResponse) -> Self {
-        Self {
-            ranges: (!response.prev_kv.is_empty()).into(),
-            puts: 1,
-            deletes: 0,
-        }
-    }
-
-    /// A delete counts whether it found keys or not.
-    fn delete(response: &DeleteRangeResponse) -> Self {
-        Self {
-            ranges: (!response.prev_kvs.is_empty()).into(),
-            puts: 0,
-            deletes: 1,
-        }
-    }
-
-    fn of(txn: &TxnResponse) -> Self {
-        let mut all = Self::default();
-        for response in &txn.responses {
-            let one = match &response.response {
-                Some(Response::ResponseRange(_)) => Self {
-                    ranges: 1,
-                    ..Self::default()
-                },
-                Some(Response::ResponsePut(response)) => Self::put(response),
-                Some(Response::ResponseDeleteRange(response)) => Self::delete(response),
-                Some(Response::ResponseTxn(nested)) => Self::of(nested),
-                None => Self::default(),
-            };
-            all.ranges += one.ranges;
-            all.puts += one.puts;
-            all.deletes += one.deletes;
-        }
-        all
-    }
-
-    fn count(self) {
-        RANGES.inc_by(self.ranges);
-        DELETES.inc_by(self.deletes);
-        if self.ranges + self.puts + self.deletes > 1 {
-            TXNS.inc();
-        }
-    }
 }
 
 fn key_and_value_bytes(change: &Change) -> usize {
