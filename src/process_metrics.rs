@@ -4,8 +4,9 @@ use crate::config::{FeatureGates, ReportedVersion};
 use crate::process;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntGauge};
 use rusd_messages::MemberId;
+use rusd_messages::metrics::{counter, float_gauge, gauge, gauges};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What is configured and shown as a gauge.
@@ -40,76 +41,68 @@ fn register(facts: Facts, member: MemberId) -> prometheus::Result<()> {
         "The version reported to clients.",
         &["server_version"],
         &[&version],
-    )?;
-    labelled("etcd_server_id", "This member.", &["server_id"], &[&member])?;
+    );
+    labelled("etcd_server_id", "This member.", &["server_id"], &[&member]);
     plain(
         "etcd_server_is_learner",
         "Whether this member has no vote.",
         0,
-    )?;
+    );
     // What cannot happen to a member that is alone has not happened.
-    prometheus::register(Box::new(IntCounter::new(
+    counter(
         "etcd_server_learner_promote_successes",
         "Learners that were given a vote.",
-    )?))?;
+    );
     plain(
         "etcd_server_snapshot_apply_in_progress_total",
         "1 while a snapshot is applied.",
         0,
-    )?;
+    );
     plain(
         "etcd_debugging_auth_revision",
         "The revision of users, roles and permissions; 1 while there are none.",
         1,
-    )?;
+    );
     labelled(
         "etcd_network_known_peers",
         "Members, as this one knows them.",
         &["Local", "Remote"],
         &[&member, &member],
-    )?;
+    );
     let quota = quota_bytes.unwrap_or(0);
     plain(
         "etcd_server_quota_backend_bytes",
         "The quota of the database.",
         i64::try_from(quota).unwrap_or(i64::MAX),
-    )?;
-    let features = IntGaugeVec::new(
-        Opts::new(
-            "etcd_server_feature_enabled",
-            "Whether a feature gate is on.",
-        ),
+    );
+    let features = gauges(
+        "etcd_server_feature_enabled",
+        "Whether a feature gate is on.",
         &["name", "stage"],
-    )?;
+    );
     for (name, stage, enabled) in gates.states() {
         let stage = stage.as_str();
         features
             .with_label_values(&[name, stage])
             .set(enabled.into());
     }
-    prometheus::register(Box::new(features))?;
-    prometheus::register(Box::new(OpenFiles::new()?))?;
-    prometheus::register(Box::new(Network::new()?))?;
     // A float, because no limit is shown as the largest number of 64 bits.
-    let memory = Gauge::new(
+    float_gauge(
         "process_virtual_memory_max_bytes",
         "Virtual memory this process may use.",
-    )?;
-    memory.set(process::virtual_memory_limit().unwrap_or(u64::MAX) as f64);
-    prometheus::register(Box::new(memory))
+    )
+    .set(process::virtual_memory_limit().unwrap_or(u64::MAX) as f64);
+    prometheus::register(Box::new(OpenFiles::new()?))?;
+    prometheus::register(Box::new(Network::new()?))
 }
 
 /// A gauge of 1 that says something by its labels.
-fn labelled(name: &str, help: &str, labels: &[&str], values: &[&str]) -> prometheus::Result<()> {
-    let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    gauge.with_label_values(values).set(1);
-    prometheus::register(Box::new(gauge))
+fn labelled(name: &str, help: &str, labels: &[&str], values: &[&str]) {
+    gauges(name, help, labels).with_label_values(values).set(1);
 }
 
-fn plain(name: &str, help: &str, value: i64) -> prometheus::Result<()> {
-    let gauge = IntGauge::new(name, help)?;
-    gauge.set(value);
-    prometheus::register(Box::new(gauge))
+fn plain(name: &str, help: &str, value: i64) {
+    gauge(name, help).set(value);
 }
 
 /// Open files and their limit, counted when asked.
