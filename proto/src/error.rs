@@ -1,5 +1,5 @@
 //! The errors a client of etcd can see: gRPC code and text, both exact, because the Go client matches on
-//! the text and most others on the code (section 2 of the contract).
+//! the text and most others on the code.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! etcd's metrics of compaction (section 4.5 of the contract).
+//! etcd's metrics of compaction; `tests/go/differential/metrics_test.go` compares their names.
 
 use prometheus::{Gauge, Histogram, IntCounter};
 use rusd_messages::metrics::{counter, float_gauge, histogram};

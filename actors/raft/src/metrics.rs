@@ -1,4 +1,4 @@
-//! What this room counts, under etcd's names (contract 4.5).
+//! What this room counts, under etcd's names, which `tests/go/differential/metrics_test.go` compares.
 
 use crate::core::Counts;
 use prometheus::{Histogram, IntCounter, IntGauge};

@@ -26,7 +26,7 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
-    /// `ReqTimeout` of the contract: how long a proposal or a read waits.
+    /// How long a proposal or a read waits: etcd's `ReqTimeout`.
     pub fn request_timeout_ms(&self) -> u64 {
         5_000 + 2 * self.election_ms
     }

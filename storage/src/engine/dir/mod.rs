@@ -5,7 +5,7 @@
 //!   <base>/engine-000002-sled/      the live engine
 //!   <base>/engine-000003-redb/      being rewritten, not switched to yet
 //!   <base>/CHECKPOINT               "checkpoint-000005-sled index 81234 term 7\n"
-//!   <base>/checkpoint-000005-sled/  a complete state, closed ([`Checkpoint`])
+//!   <base>/checkpoint-000005-sled/  a complete state, closed; see [`Checkpoint`]
 //!   <base>/damaged-000001-sled/     moved aside, for a human to look at
 //! ```
 //!
