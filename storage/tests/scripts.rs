@@ -300,9 +300,19 @@ impl goldenscript::Runner for Runner {
     }
 }
 
-#[test]
-fn scripts() {
-    for entry in std::fs::read_dir("tests/scripts").unwrap() {
-        goldenscript::run(&mut Runner::new(), entry.unwrap().path()).unwrap();
-    }
-}
+rusd_kit::run_dir!("tests/scripts", Runner::new(), [
+    kv_c01_compaction_bounds
+    kv_c02_what_compaction_keeps
+    kv_c05_compaction_waits_for_readers
+    kv_c05_interrupted_compaction_resumes
+    kv_d01_one_revision_in_key_order
+    kv_p01_versions_and_generations
+    kv_r03_bounds_of_the_revision
+    kv_t06_txn_shares_one_revision
+    p2_restart_at_a_sealed_batch
+    p8_hash_covers_the_logical_history
+    pr_10_sizes_are_logical
+    w_07_history_and_compaction
+    w_10_previous_is_absent_once_compacted
+    w_12_history_pages_are_whole_revisions
+]);
