@@ -1,15 +1,17 @@
 //! The shell: messages in, proposals and steps out, and what operators read in the log.
+#![allow(clippy::disallowed_methods)]
 
 use crate::metrics;
-use crate::pacing::{Finished, Pace, Pacing};
+use crate::pacing::{Pace, Pacing};
 use crate::policy::{AutoCompaction, AutoMode};
+use crate::report;
 use actix::{Actor, ActorContext, Context, Handler};
 use rusd_messages::compactor::{CompactStepped, CompactionPending, RevisionAdvanced};
 use rusd_messages::mvcc::CompactStep;
 use rusd_messages::{Dropped, Pending, Port, Proposer, Role, RoleChanged, Stop, Tick, receive};
 use rusd_proto::etcdserverpb::{CompactionRequest, InternalRaftRequest};
 use rusd_proto::{ApplyResult, EtcdError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 struct Proposed {
     revision: i64,
@@ -69,7 +71,7 @@ impl Compactor {
         let Some(connected) = &self.connected else {
             return;
         };
-        tracing::info!(revision, "starting auto {} compaction", self.mode_name());
+        report::proposing(self.auto, revision);
         let started = Instant::now();
         let proposed = connected.proposer.propose(InternalRaftRequest {
             compaction: Some(CompactionRequest {
@@ -88,14 +90,6 @@ impl Compactor {
                 self.settle();
             }
             Err(error) => self.settled(revision, started.elapsed(), Some(error.to_string())),
-        }
-    }
-
-    fn mode_name(&self) -> &'static str {
-        match self.auto {
-            AutoMode::Off => "no",
-            AutoMode::Periodic { .. } => "periodic",
-            AutoMode::Revisions { .. } => "revision",
         }
     }
 
@@ -119,13 +113,7 @@ impl Compactor {
 
     fn settled(&mut self, revision: i64, took: Duration, failure: Option<String>) {
         self.policy.finished(failure.is_none());
-        let mode = self.mode_name();
-        match failure {
-            None => tracing::info!(revision, ?took, "completed auto {mode} compaction"),
-            Some(error) => {
-                tracing::warn!(revision, ?took, error, "failed auto {mode} compaction")
-            }
-        }
+        report::proposed(self.auto, revision, took, failure.as_deref());
     }
 
     /// Asks for a step, if one is due.
@@ -153,7 +141,7 @@ impl Compactor {
         metrics::KEYS.inc_by(stepped.removed as u64);
         if let Some(finished) = self.pacing.stepped(&stepped) {
             let took = self.removal_started.take().map(|started| started.elapsed());
-            report(&finished, took.unwrap_or_default());
+            report::finished(&finished, took.unwrap_or_default());
         }
         self.step();
     }
@@ -171,20 +159,6 @@ impl Compactor {
         self.pacing.tick(now_ms);
         self.step();
     }
-}
-
-fn report(finished: &Finished, took: Duration) {
-    metrics::TOTAL.observe(took.as_millis() as f64);
-    let unix = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    metrics::LAST.set(unix.as_secs() as f64);
-    tracing::info!(
-        "compact-revision" = finished.revision,
-        ?took,
-        "number-of-keys-compacted" = finished.removed,
-        "finished scheduled compaction"
-    );
 }
 
 receive! { Compactor:

@@ -15,11 +15,13 @@
 //! `policy` and `pacing` are the cores, `actor` is the shell.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 mod actor;
 mod metrics;
 pub mod pacing;
 pub mod policy;
+mod report;
 mod start;
 
 pub use policy::AutoMode;

@@ -1,6 +1,7 @@
 //! How the state machine's actor is started and linked, and its doors.
 
-use crate::actor::{Connect, Mvcc};
+use crate::actor::Mvcc;
+use crate::connection::Connect;
 use crate::core::{Core, published};
 use crate::engine::{EngineReplaced, EngineSetup, EngineWriter};
 use crate::metrics;
