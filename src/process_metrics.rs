@@ -75,6 +75,18 @@ fn register(facts: Facts, member: MemberId) -> prometheus::Result<()> {
         "The quota of the database.",
         i64::try_from(quota).unwrap_or(i64::MAX),
     );
+    show_gates(&gates);
+    // A float, because no limit is shown as the largest number of 64 bits.
+    float_gauge(
+        "process_virtual_memory_max_bytes",
+        "Virtual memory this process may use.",
+    )
+    .set(process::virtual_memory_limit().unwrap_or(u64::MAX) as f64);
+    prometheus::register(Box::new(OpenFiles::new()?))?;
+    prometheus::register(Box::new(Network::new()?))
+}
+
+fn show_gates(gates: &FeatureGates) {
     let features = gauges(
         "etcd_server_feature_enabled",
         "Whether a feature gate is on.",
@@ -86,14 +98,6 @@ fn register(facts: Facts, member: MemberId) -> prometheus::Result<()> {
             .with_label_values(&[name, stage])
             .set(enabled.into());
     }
-    // A float, because no limit is shown as the largest number of 64 bits.
-    float_gauge(
-        "process_virtual_memory_max_bytes",
-        "Virtual memory this process may use.",
-    )
-    .set(process::virtual_memory_limit().unwrap_or(u64::MAX) as f64);
-    prometheus::register(Box::new(OpenFiles::new()?))?;
-    prometheus::register(Box::new(Network::new()?))
 }
 
 /// A gauge of 1 that says something by its labels.

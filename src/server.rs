@@ -28,6 +28,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+/// The end of the line that tools wait for.
+const INSECURE: &str = "serving client traffic insecurely; this is strongly discouraged!";
+
 /// Files kept back from connections: the log, the engine, the listeners (V-11).
 const RESERVED_FILES: u64 = 150;
 /// How long open calls may take to finish once a signal has come. Streams that never end are cut then.
@@ -251,12 +254,12 @@ impl Server {
             );
         }
         for (url, listener) in client {
-            info!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            info!(traffic = "grpc+http", address = %url, "{INSECURE}");
             let http = (!split).then(|| http.clone());
             self.accept(listener, Some(grpc.clone()), http);
         }
         for (url, listener) in client_http {
-            info!(traffic = "http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            info!(traffic = "http", address = %url, "{INSECURE}");
             self.accept(listener, None, Some(http.clone()));
         }
     }

@@ -11,6 +11,7 @@
 //! The gRPC servers are behind the `grpc` feature: storage, state and the actors need only the messages.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 pub mod conf_change;
 pub mod error;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fields of `InternalRaftRequest` that are no requests.
 const OLD_ID: u32 = 1;
@@ -31,14 +30,6 @@ impl RequestIds {
             prefix: (member.0 & 0xffff) << 48,
             suffix: AtomicU64::new((now_ms & 0xff_ffff_ffff) << 8),
         }
-    }
-
-    /// As [`RequestIds::new`], at the current wall clock.
-    pub fn starting_now(member: MemberId) -> Self {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        Self::new(member, now_ms)
     }
 
     /// The next id; never 0.

@@ -2,7 +2,7 @@
 
 use rusd_messages::{Clock, Port, Tick};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often it looks: fine enough for the pause between two steps of a compaction.
 pub const FINE_TICK: Duration = Duration::from_millis(10);
@@ -35,4 +35,10 @@ pub fn start(
             }
         })?;
     Ok(keep_running)
+}
+
+/// The wall clock, in milliseconds since the epoch; 0 if it is set before that.
+pub fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

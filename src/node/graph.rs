@@ -1,10 +1,10 @@
 //! The actors and the ports between them. First every actor is started, so that all ports exist; then the links are
 //! made.
 
-use super::clock::{COARSE_TICK, FINE_TICK};
+use super::NodeError;
+use super::clock::{self, COARSE_TICK, FINE_TICK};
 use super::parts::{ActorParts, MembersParts, RaftParts};
 use super::threads::Threads;
-use super::{NodeError, millis};
 use crate::disk::Disk;
 use rusd_compactor as compactor;
 use rusd_lease as lease;
@@ -15,7 +15,7 @@ use rusd_proto::request::RequestIds;
 use rusd_raft::{self as raft, Core as RaftCore, CoreConfig, RaftConfig};
 use rusd_watch as watch;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Every actor, started, and none linked to another.
 pub struct Unlinked {
@@ -68,7 +68,7 @@ impl Unlinked {
         } = parts;
         let member = disk.identity.member;
         let status = Arc::new(RaftStatus::default());
-        let request_ids = Arc::new(RequestIds::starting_now(member));
+        let request_ids = Arc::new(RequestIds::new(member, clock::unix_ms()));
         let writer = disk.log.writer();
         let (config, raft_config) = raft_configs(raft, member, disk.machine.applied().0);
         let core = RaftCore::new(config, disk.log.into_tail(), status.clone())?;
@@ -193,9 +193,7 @@ fn raft_configs(parts: RaftParts, member: MemberId, applied: Index) -> (CoreConf
         heartbeat_ms,
         election_ms,
         pre_vote,
-        incarnation: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, millis),
+        incarnation: clock::unix_ms(),
         priority_requests,
     };
     let inline_bytes_max = if inline_append {
