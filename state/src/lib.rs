@@ -16,14 +16,15 @@
 //! same replies and the same HashKV.
 //!
 //! Errors come in two kinds that never mix. A deterministic one (a missing lease, a compacted revision, an
-//! alarm) is a *reply*: [`EtcdError`](rusd_proto::EtcdError), the same on every member, and the entry counts as applied. A local one (a
-//! failed disk, an entry that cannot be decoded) is a [`StateError`]: this member must stop, because going
-//! on would part it from the others.
+//! alarm) is a *reply*: [`EtcdError`](rusd_proto::EtcdError), the same on every member, and the entry counts as
+//! applied. A local one (a failed disk, an entry that cannot be decoded) is a [`StateError`]: this member must stop,
+//! because going on would part it from the others.
 //!
 //! The rules of requests ([`kv`], [`members`]) are public: handlers validate with them before they propose,
 //! and answer reads with them from a read view.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 pub mod alarm;
 pub mod error;

@@ -16,6 +16,7 @@
 //! it is started, and `actor` is the shell.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 mod actor;
 mod metrics;

@@ -19,6 +19,7 @@
 //! compares versions, `report` tells operators what changed, `start` is how it is started, and `actor` is the shell.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 mod actor;
 mod metrics;

@@ -33,6 +33,7 @@
 //! batch, and is cut off at the next start. Anything else that does not verify is damage, and refused: see [`log`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 mod actor;
 pub mod conf_change;

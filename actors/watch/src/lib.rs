@@ -35,6 +35,7 @@
 //! [`WatchDemand`]: rusd_messages::watch::WatchDemand
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 mod actor;
 mod burst;

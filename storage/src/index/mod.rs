@@ -19,6 +19,7 @@
 //!
 //! What a million keys take, by [`KeyIndex::heap_bytes`]: 93 bytes each for 20 random bytes, 82 for paths of 40 bytes
 //! put in random order, 57 for the same in ascending order; every older revision that is retained adds 40 or more.
+#![deny(clippy::disallowed_methods)]
 
 mod liveness_log;
 mod node;

@@ -12,6 +12,7 @@
 //! One copy runs at a time: a defragmentation takes the place of the live engine, a checkpoint is put beside it.
 //! Batches go between any two pages, for a while even before them. Nobody waits for a checkpoint, so it takes at most
 //! half of the thread's time, and a defragmentation waits until it is done.
+#![deny(clippy::disallowed_methods)]
 
 use super::checkpoint::{Due, Schedule};
 use super::{PersistPolicy, Progress};

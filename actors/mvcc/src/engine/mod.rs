@@ -10,6 +10,7 @@
 //!                                  v
 //!                                copy (into a fresh engine), checkpoint (the rule when)
 //! ```
+#![allow(clippy::disallowed_methods)]
 
 pub mod checkpoint;
 pub mod copy;

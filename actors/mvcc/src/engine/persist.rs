@@ -1,4 +1,5 @@
 //! The thread that makes the engine durable, beside further writes, and tells Raft how much of the log that covers.
+#![allow(clippy::disallowed_methods)]
 
 use rusd_messages::raft::EnginePersisted;
 use rusd_messages::{Port, fatal};

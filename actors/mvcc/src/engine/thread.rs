@@ -1,4 +1,5 @@
 //! The engine writer's thread: does what its [core](super::core) says, and reads the clock once after each.
+#![allow(clippy::disallowed_methods)]
 
 use super::copy::Copy;
 use super::core::{Action, Core};

@@ -9,6 +9,7 @@
 //! The readers take from one queue, so that one long read delays nobody while another thread is free. History has a
 //! thread of its own, as a HashKV over everything must not hold up watchers. All but history have a lower
 //! priority than other threads.
+#![allow(clippy::disallowed_methods)]
 
 pub(crate) mod compaction_hash;
 mod hash;

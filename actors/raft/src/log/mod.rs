@@ -20,6 +20,7 @@
 //! Entries are removed once the engine has made durable what they did (`EnginePersisted`), and a sole voter's
 //! checkpoint has it too: the truncation is part of the record of the next append, and whole segments are then removed
 //! by a thread of their own.
+#![allow(clippy::disallowed_methods)]
 
 pub mod error;
 mod files;

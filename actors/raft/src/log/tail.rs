@@ -9,6 +9,7 @@
 //!   truncated | ------ on disk only ------ | tail: on disk, handed out | tail: being written |
 //!             first_index                  tail.front()            stable, handed        last_index
 //! ```
+#![deny(clippy::disallowed_methods)]
 
 use super::error::LogError;
 use super::state::{Conf, Truncated, Vote};

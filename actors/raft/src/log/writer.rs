@@ -1,4 +1,5 @@
 //! Writing: one append batch is one record, and one sync.
+#![allow(clippy::disallowed_methods)]
 
 use super::state::{self, Conf, Identity, Truncated, Vote};
 use super::{Engine, LogConfig, LogError, REGION, RaftEntry};
