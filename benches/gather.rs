@@ -1,10 +1,10 @@
-//! What gathering writes saves: the processor time of a thread that answers small requests over HTTP/2, with and without
-//! [`GatheringIo`].
+//! What gathering writes saves: the processor time of a thread that answers small requests over HTTP/2, with and
+//! without [`GatheringIo`].
 //!
 //! Real sockets on loopback. One server thread; one client thread with a few connections, each with a few calls open at
-//! once, and an answer of 100 bytes to each. Measured is what the server thread alone uses, as the kernel counts it, for
-//! a round of one call on every stream: not the time on the wall, and nothing of the client. The answers are ready at once,
-//! so the numbers say nothing of a request that waits for a disk.
+//! once, and an answer of 100 bytes to each. Measured is what the server thread alone uses, as the kernel counts it,
+//! for a round of one call on every stream: not the time on the wall, and nothing of the client. The answers are ready
+//! at once, so the numbers say nothing of a request that waits for a disk.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use bytes::Bytes;

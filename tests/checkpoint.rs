@@ -159,8 +159,8 @@ async fn hash(client: &mut Client) -> u32 {
     maintenance.hash_kv(0).await.unwrap().hash()
 }
 
-/// The log of a stopped server. A process that another test is just starting has what is open here for a moment too, and
-/// with it the lock.
+/// The log of a stopped server. A process that another test is just starting has what is open here for a moment too,
+/// and with it the lock.
 fn log(data_dir: &Path) -> Log {
     const PATIENCE: Duration = Duration::from_secs(10);
     let started = Instant::now();

@@ -1,6 +1,6 @@
 //! kill -9 at random moments under 64 writers: what was acknowledged is there, revisions have no gap and no
-//! repeat, a watcher resumes without loss, and the state is that of a replay from empty. The same with checkpoints being
-//! made all the time, and the storage damaged after every other kill.
+//! repeat, a watcher resumes without loss, and the state is that of a replay from empty. The same with checkpoints
+//! being made all the time, and the storage damaged after every other kill.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;

@@ -63,7 +63,8 @@ fn corpus() -> Vec<Case> {
             part(ARGUMENT, "--config=rusd.toml"),
             part(
                 FILE,
-                "[member]\nname = \"two\"\nheartbeat-interval = 50\nelection-timeout = 500\n[clustering]\ninitial-cluster = \"two=http://localhost:2380\"\n",
+                "[member]\nname = \"two\"\nheartbeat-interval = 50\nelection-timeout = 500\n\
+                 [clustering]\ninitial-cluster = \"two=http://localhost:2380\"\n",
             ),
         ],
         vec![

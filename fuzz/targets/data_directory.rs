@@ -1,4 +1,5 @@
-//! The marks of a data directory: formats, the names of the live engine and of the checkpoint, the names of directories.
+//! The marks of a data directory: formats, the names of the live engine and of the checkpoint, the names of
+//! directories.
 
 use super::{Case, Outcome, Target};
 use rusd::disk::DataDir;

@@ -1,8 +1,8 @@
 //! Log entries that say anything, applied by a state machine.
 //!
 //! Every member applies every entry, so none may take a member down by surprise: it is applied, answered with an
-//! error, or refused as something that this version cannot carry out. And whatever was applied, a restart from the engine
-//! comes to the same state.
+//! error, or refused as something that this version cannot carry out. And whatever was applied, a restart from the
+//! engine comes to the same state.
 
 use super::{Case, Outcome, Target};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! Records of the Raft log that say anything at all, under good checksums.
 //!
-//! A disk does not make such records, but a bug, an attacker or a newer version may. Each part is a record's content; the
-//! target puts lengths and checksums around it, so that accidents reach what lies behind the checks: the index of a
+//! A disk does not make such records, but a bug, an attacker or a newer version may. Each part is a record's content;
+//! the target puts lengths and checksums around it, so that accidents reach what lies behind the checks: the index of a
 //! record, entries, and the small state beside them.
 
 use super::log_directory::{

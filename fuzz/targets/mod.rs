@@ -10,7 +10,7 @@
 //! | `entries` | log entries | applied, or refused; a restart comes to the same state |
 //! | `requests` | gRPC requests | refused by a validator, or answered |
 //! | `configuration` | argv, environment, `rusd.toml`, etcd's YAML | a sound configuration or an error |
-//! | `connection` | what a client and the server send on a connection | passed on unchanged, judged the same however it is cut |
+//! | `connection` | what a client and the server send on a connection | unchanged; judged the same however it is cut |
 //!
 //! Common to all: no panic, and no work out of proportion.
 //!

@@ -13,8 +13,8 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 impl Api {
-    /// Answers a call with one request and one response. `content` describes it in the log of slow calls; without any it
-    /// is not logged.
+    /// Answers a call with one request and one response. `content` describes it in the log of slow calls; without any
+    /// it is not logged.
     pub(super) async fn unary<T>(
         &self,
         rpc: Rpc,
@@ -102,8 +102,8 @@ impl Drop for Call {
     }
 }
 
-/// The responses of a call, counted as they are sent. The call counts as handled when the stream ends, with the code that
-/// it ends with; one that is dropped before was cancelled by its client.
+/// The responses of a call, counted as they are sent. The call counts as handled when the stream ends, with the code
+/// that it ends with; one that is dropped before was cancelled by its client.
 #[derive(Debug)]
 pub struct Answers<S> {
     stream: S,

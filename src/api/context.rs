@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What a transport itself may add to a message beyond `--max-request-bytes` (G-10). Larger responses of a watch go out in
-/// pieces, if its client wants that.
+/// What a transport itself may add to a message beyond `--max-request-bytes` (G-10). Larger responses of a watch go out
+/// in pieces, if its client wants that.
 pub const TRANSPORT_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// Limits of requests.
@@ -204,8 +204,8 @@ pub(super) async fn answered<T>(pending: Pending<Result<T, EtcdError>>) -> Resul
     pending.await.unwrap_or(Err(EtcdError::Stopped))
 }
 
-/// The reply that an error of a read comes to. A failure of this member's own ends the process: nothing it answers could be
-/// trusted.
+/// The reply that an error of a read comes to. A failure of this member's own ends the process: nothing it answers
+/// could be trusted.
 pub(super) fn reply_or_fatal(error: KvError) -> EtcdError {
     error
         .into_reply()

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// How often a thread is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long it may take to answer. Together with the interval less than the two seconds within which a member that hangs
-/// has to say so.
+/// How long it may take to answer. Together with the interval less than the two seconds within which a member that
+/// hangs has to say so.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What is known of the threads. Ends asking when dropped.

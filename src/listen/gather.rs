@@ -5,8 +5,8 @@
 //! costs more than everything else about a small response. This wrapper copies writes into a buffer, and
 //! when the connection flushes, it first lets the other tasks of the thread have a turn: many of them are
 //! streams of the same connection. It writes when a turn has added nothing, after a few turns, or when
-//! there is enough. A single client notices nothing, since then there is no other task. `benches/gather.rs` measures the
-//! processor time of the serving thread with and without this.
+//! there is enough. A single client notices nothing, since then there is no other task. `benches/gather.rs` measures
+//! the processor time of the serving thread with and without this.
 //!
 //! It says that it cannot write vectored, because then `h2` copies frames below a kilobyte into its own buffer
 //! instead of flushing after each.

@@ -1,8 +1,8 @@
 //! Large replies to Range, encoded as they are sent.
 //!
 //! tonic encodes a whole message into one buffer before it sends the first byte. For a reply of many megabytes that
-//! occupies a thread, which other calls wait for, and doubles the memory. Here such a reply, once the request is answered,
-//! travels past tonic in the extensions of the response, and becomes a body that encodes one piece at a time:
+//! occupies a thread, which other calls wait for, and doubles the memory. Here such a reply, once the request is
+//! answered, travels past tonic in the extensions of the response, and becomes a body that encodes one piece at a time:
 //!
 //! ```text
 //!   0  length   header   kvs ...  kvs ...  kvs ...   more count    trailers

@@ -1,8 +1,8 @@
 //! Applying the log.
 //!
-//! The shell hands over committed entries in order, and for each gets what to answer and what to tell others. After a run
-//! of entries it calls [`seal`](StateMachine::seal), which closes the writes of the run together with the applied index,
-//! then [`publish`](StateMachine::publish), which shows them to readers, and only then sends the replies. Sealed
+//! The shell hands over committed entries in order, and for each gets what to answer and what to tell others. After a
+//! run of entries it calls [`seal`](StateMachine::seal), which closes the writes of the run together with the applied
+//! index, then [`publish`](StateMachine::publish), which shows them to readers, and only then sends the replies. Sealed
 //! batches go to the engine on another thread.
 //!
 //! An entry at or below the applied index was applied before the last restart and is passed over.

@@ -1,10 +1,11 @@
 //! Golden scripts: `scripts/` holds one per row of the contract, named after it.
 //!
-//! Commands: `fill N` (puts k00 to kN), `put KEY VALUE`, `del KEY [END]`, `get KEY [END]`, `stream KEY END`, `compact REVISION`, `step`, `grant ID TTL`,
-//! `revoke ID`, `checkpoint ID REMAINING`, `attached ID`, `leases`, `alarm ACTION KIND MEMBER`, `conf CHANGE ID [URL]`,
-//! `attributes ID NAME URL`, `version VERSION`, `downgrade [VERSION]`, `members`, `restart`, `log KIND`. Options are written `name=value`, flags as `name=true`.
-//! A transaction is `begin`, any number of `if TARGET KEY RESULT OPERAND`, operations after `then` and `else`, and `end`; it nests.
-//! Every request is validated first, as a handler does; `raw=true` on `end` skips that, as a foreign log would.
+//! Commands: `fill N` (puts k00 to kN), `put KEY VALUE`, `del KEY [END]`, `get KEY [END]`, `stream KEY END`, `compact
+//! REVISION`, `step`, `grant ID TTL`, `revoke ID`, `checkpoint ID REMAINING`, `attached ID`, `leases`, `alarm ACTION
+//! KIND MEMBER`, `conf CHANGE ID [URL]`, `attributes ID NAME URL`, `version VERSION`, `downgrade [VERSION]`, `members`,
+//! `restart`, `log KIND`. Options are written `name=value`, flags as `name=true`. A transaction is `begin`, any number
+//! of `if TARGET KEY RESULT OPERAND`, operations after `then` and `else`, and `end`; it nests. Every request is
+//! validated first, as a handler does; `raw=true` on `end` skips that, as a foreign log would.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,8 +1,8 @@
 //! An engine in a directory of its own: the lower half of the library's face.
 //!
-//! A [`Backend`] is to a program that embeds the store what the engine and its directory are to the server: batches over
-//! the logical trees, scans, a copy of everything in one stream, and defragmentation. It is an [`Engine`] itself, so
-//! [`MvccStore::new`](crate::MvccStore::new) sits on top of it.
+//! A [`Backend`] is to a program that embeds the store what the engine and its directory are to the server: batches
+//! over the logical trees, scans, a copy of everything in one stream, and defragmentation. It is an [`Engine`] itself,
+//! so [`MvccStore::new`](crate::MvccStore::new) sits on top of it.
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;

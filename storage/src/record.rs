@@ -232,7 +232,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_what_protobuf_makes_of_them(key in proptest::collection::vec(any::<u8>(), 0..200), value in proptest::collection::vec(any::<u8>(), 0..300), create in any::<i64>(), modified in any::<i64>(), version in 0i64..300, lease in any::<i64>()) {
+        fn records_are_what_protobuf_makes_of_them(
+            key in proptest::collection::vec(any::<u8>(), 0..200),
+            value in proptest::collection::vec(any::<u8>(), 0..300),
+            create in any::<i64>(),
+            modified in any::<i64>(),
+            version in 0i64..300,
+            lease in any::<i64>(),
+        ) {
             let message = KeyValue {
                 key: key.clone().into(),
                 create_revision: create,
@@ -256,7 +263,8 @@ mod tests {
             let stored = KeyValue { key: key.clone().into(), ..Default::default() };
             prop_assert_eq!(&tombstone.event[..], &event.encode_to_vec()[..]);
             prop_assert_eq!(&tombstone.event[..tombstone.stored_bytes], &stored.encode_to_vec()[..]);
-            prop_assert_eq!(tombstone_event(&tombstone.event[..tombstone.stored_bytes], modified), tombstone.event.clone());
+            let told = tombstone_event(&tombstone.event[..tombstone.stored_bytes], modified);
+            prop_assert_eq!(told, tombstone.event.clone());
             prop_assert_eq!(&tombstone.key()[..], &key[..]);
         }
 

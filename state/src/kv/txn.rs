@@ -1,8 +1,8 @@
 //! Txn: compares, then one of two lists of operations, all at one revision.
 //!
 //! In three steps. *Plan*: all compares, nested ones too, are evaluated against the state before the transaction
-//! (KV-T05), which flattens the request into the operations that will run. *Check*: every condition an operation depends on
-//! is checked against that same state, so that an error comes before any effect (KV-T10). *Run*: each
+//! (KV-T05), which flattens the request into the operations that will run. *Check*: every condition an operation
+//! depends on is checked against that same state, so that an error comes before any effect (KV-T10). *Run*: each
 //! operation sees the effects of those before it.
 
 use rusd_proto::EtcdError;

@@ -201,6 +201,7 @@ pub fn proposal() -> impl Strategy<Value = InternalRaftRequest> {
         2 => (1..4i64).prop_map(|id| common::grant(id, 10 * id)),
         1 => (0..4i64).prop_map(common::revoke),
         1 => (1..4i64, 1..9i64).prop_map(|(id, remaining)| common::checkpoint(id, remaining)),
-        1 => (1..3i32, 1..3u64).prop_map(|(action, member)| common::alarm(action, pb::AlarmType::Nospace as i32, member)),
+        1 => (1..3i32, 1..3u64)
+            .prop_map(|(action, member)| common::alarm(action, pb::AlarmType::Nospace as i32, member)),
     ]
 }

@@ -318,7 +318,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packed_keys_are_a_sorted_set(inserts in proptest::collection::vec(some_key(), 1..40), removes in proptest::collection::vec(some_key(), 0..20), cut in any::<proptest::sample::Index>(), probe in some_key()) {
+        fn packed_keys_are_a_sorted_set(
+            inserts in proptest::collection::vec(some_key(), 1..40),
+            removes in proptest::collection::vec(some_key(), 0..20),
+            cut in any::<proptest::sample::Index>(),
+            probe in some_key(),
+        ) {
             let mut model = BTreeSet::new();
             let mut keys = PackedKeys::<40>::default();
             for key in inserts {

@@ -2,9 +2,10 @@
 //!
 //! The compacted revision moves when the log says so, on every member alike: from then on nothing below it is
 //! readable. Removing what nobody can read any more is each member's own business. A step finds a bounded number of
-//! records in the index, or removes a bounded number from the engine ([`removal`](super::removal)), in the same batch as whatever
-//! else is pending. The index knows, per subtree, from which compacted revision on there is something to remove, so a
-//! step goes straight there. Nothing needs to be remembered for a restart: what the engine still has, the index has again.
+//! records in the index, or removes a bounded number from the engine ([`removal`](super::removal)), in the same batch
+//! as whatever else is pending. The index knows, per subtree, from which compacted revision on there is something to
+//! remove, so a step goes straight there. Nothing needs to be remembered for a restart: what the engine still has, the
+//! index has again.
 
 use super::meta;
 use super::removal::SWEPT_PER_REMOVED;
@@ -76,8 +77,8 @@ impl MvccStore {
         self.removal.is_sweeping()
     }
 
-    /// Removes up to `max_records` superseded records; none while it still looks for them. What it removes goes into the
-    /// pending batch like any write.
+    /// Removes up to `max_records` superseded records; none while it still looks for them. What it removes goes into
+    /// the pending batch like any write.
     pub fn compact_step(&mut self, max_records: usize) -> StorageResult<CompactStep> {
         if self.compaction_pending().is_none() {
             return Ok(CompactStep {
@@ -137,7 +138,8 @@ mod tests {
     use crate::engine::{Memory, Op, Tree};
     use crate::mvcc::{LogPosition, MvccOptions, MvccStore};
 
-    /// However the keys lie, engines are asked to remove neighbours: what a step removes comes after what the one before did.
+    /// However the keys lie, engines are asked to remove neighbours: what a step removes comes after what the one
+    /// before did.
     #[test]
     fn kv_c05_records_leave_the_engine_in_order_of_revision() {
         const KEYS: usize = 50;

@@ -1,12 +1,12 @@
 //! What compaction has still to remove from the engine.
 //!
-//! The index finds superseded records key by key, whereas engines keep them in order of revision, many to a page. To remove
-//! them as they are found would rewrite a page for nearly every record: a store of a million revisions of some
+//! The index finds superseded records key by key, whereas engines keep them in order of revision, many to a page. To
+//! remove them as they are found would rewrite a page for nearly every record: a store of a million revisions of some
 //! thousand keys was rewritten twenty times over. So they are collected first and leave in order of revision:
 //!
 //! ```text
-//!   sweep   index -> collected      a few times as many a step as are removed in one, until all or enough are collected
-//!   drain   collected -> engine     the oldest first, until none are left; then the next sweep
+//!   sweep   index -> collected   a few times as many a step as are removed in one, until all or enough are collected
+//!   drain   collected -> engine  the oldest first, until none are left; then the next sweep
 //! ```
 //!
 //! The index has let go of a record before the engine does. A restart in between finds it in the engine, and so

@@ -1,4 +1,5 @@
-//! The log's disk in memory, for tests that drive the core themselves: it holds what was written, and survives the core.
+//! The log's disk in memory, for tests that drive the core themselves: it holds what was written, and survives the
+//! core.
 
 use raft::eraftpb::{Entry, EntryType};
 use rusd_proto::conf_change;

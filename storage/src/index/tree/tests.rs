@@ -131,7 +131,11 @@ fn key(n: u16) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn the_tree_is_a_map_and_its_snapshots_stand_still(steps in proptest::collection::vec(step(), 1..900), low in 0u16..700, high in 0u16..700) {
+    fn the_tree_is_a_map_and_its_snapshots_stand_still(
+        steps in proptest::collection::vec(step(), 1..900),
+        low in 0u16..700,
+        high in 0u16..700,
+    ) {
         let mut tree = Tree::new();
         let mut model: BTreeMap<Vec<u8>, Slot> = BTreeMap::new();
         let mut frozen = Vec::new();
@@ -177,7 +181,8 @@ proptest! {
             for (key, slot) in &model {
                 prop_assert_eq!(tree.get(key), Some(slot));
             }
-            let part: Vec<_> = model.iter().filter(|(key, _)| range.contains(key)).map(|(key, slot)| (key.clone(), *slot)).collect();
+            let part = model.iter().filter(|(key, _)| range.contains(key));
+            let part: Vec<_> = part.map(|(key, slot)| (key.clone(), *slot)).collect();
             let live = part.iter().filter(|(_, slot)| slot.is_alive()).count() as u64;
             prop_assert_eq!(contents(&tree, &range), part);
             prop_assert_eq!(tree.measure(&range), (live, live * 10));
