@@ -14,7 +14,7 @@ use rusd_proto::ids::LeaseId;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::{Options, Server, data_file, free_port, live};
 
@@ -98,146 +98,166 @@ async fn watch(mut client: Client, from: i64, through: Option<i64>, seen: &mut V
     }
 }
 
-/// A round ends when the watcher has got this far beyond where the round began, plus a random share.
-async fn run(engine: &str, rounds: u32, seed: u64, damage: bool) {
-    println!("engine {engine}, {rounds} rounds, seed {seed}, damage {damage}");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let directory = tempfile::tempdir().unwrap();
-    let mut args = vec!["--storage-engine", engine];
-    if damage {
-        args.extend(["--checkpoint-interval=50ms", "--engine-persist-bytes=65536"]);
-    }
-    let options = Options {
-        port: Some(free_port()),
-        ..Options::args(&args)
-    };
-    let counter = Arc::new(AtomicU64::new(0));
-    let mut acknowledged: Vec<Acknowledged> = Vec::new();
-    let mut seen: Vec<Seen> = Vec::new();
+/// A data directory through a number of crashes, and what clients know of it.
+struct Story {
+    directory: tempfile::TempDir,
+    options: Options,
+    rng: StdRng,
+    /// Values begun so far, so that no two are equal.
+    counter: Arc<AtomicU64>,
+    acknowledged: Vec<Acknowledged>,
+    seen: Vec<Seen>,
+}
 
-    for round in 0..rounds {
-        let mut server = Server::start(directory.path(), &options);
+impl Story {
+    fn new(args: &[&str], seed: u64) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            options: Options {
+                port: Some(free_port()),
+                ..Options::args(args)
+            },
+            rng: StdRng::seed_from_u64(seed),
+            counter: Arc::default(),
+            acknowledged: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    fn start(&self) -> Server {
+        Server::start(self.directory.path(), &self.options)
+    }
+
+    /// The revision after the last one that the watcher saw.
+    fn resume_from(&self) -> i64 {
+        self.seen.last().map_or(2, |(revision, _, _)| revision + 1)
+    }
+
+    /// Starts the server, has everybody write and one watch, and kills it somewhere between the first write and some
+    /// hundred later: by count rather than by the clock.
+    async fn crash(&mut self) {
+        let mut server = self.start();
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
-            let rng = StdRng::seed_from_u64(rng.random());
+            let rng = StdRng::seed_from_u64(self.rng.random());
+            let counter = self.counter.clone();
             writers.push(tokio::spawn(write(
                 server.client().await,
                 writer,
                 rng,
-                counter.clone(),
+                counter,
             )));
         }
-        let resume_from = seen.last().map_or(2, |(revision, _, _)| revision + 1);
-        let watcher_client = server.client().await;
-        let mut watched = std::mem::take(&mut seen);
+        let (client, from) = (server.client().await, self.resume_from());
+        let mut seen = std::mem::take(&mut self.seen);
         let watcher = tokio::spawn(async move {
-            watch(watcher_client, resume_from, None, &mut watched).await;
-            watched
+            watch(client, from, None, &mut seen).await;
+            seen
         });
-        // Anywhere between the first write and some hundred of them later, by count rather than by the clock.
-        let target = counter.load(Ordering::Relaxed) + rng.random_range(1..1500);
-        let stalled = AtomicBool::new(false);
-        let wait = async {
-            while counter.load(Ordering::Relaxed) < target {
-                tokio::task::yield_now().await;
+        let target = self.counter.load(Ordering::Relaxed) + self.rng.random_range(1..1500);
+        let written = async {
+            while self.counter.load(Ordering::Relaxed) < target {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
         };
-        if tokio::time::timeout(support::PATIENCE, wait).await.is_err() {
-            stalled.store(true, Ordering::Relaxed);
-        }
+        let in_time = tokio::time::timeout(support::PATIENCE, written).await;
         server.kill();
         for writer in writers {
-            acknowledged.extend(writer.await.unwrap());
+            self.acknowledged.extend(writer.await.unwrap());
         }
-        seen = watcher.await.unwrap();
-        assert!(
-            !stalled.load(Ordering::Relaxed),
-            "round {round}: the writers stalled"
+        self.seen = watcher.await.unwrap();
+        assert!(in_time.is_ok(), "the writers stalled");
+    }
+
+    /// The watcher, resumed after every crash, saw every revision once and in order; every acknowledged write is in
+    /// that history, at the revision that was acknowledged.
+    fn check_history(&self, current: i64) {
+        let revisions: Vec<i64> = self.seen.iter().map(|(revision, _, _)| *revision).collect();
+        assert_eq!(
+            revisions,
+            (2..=current).collect::<Vec<_>>(),
+            "revisions have a gap or a repeat"
         );
-        if damage && round % 2 == 1 {
-            fs::write(data_file(&live(directory.path())), b"garbage".repeat(100)).unwrap();
+        for write in &self.acknowledged {
+            let at = usize::try_from(write.revision - 2).unwrap();
+            let (_, key, value) = self.seen.get(at).expect("an acknowledged revision is lost");
+            assert_eq!(
+                (key, value),
+                (&write.key, &write.value),
+                "revision {}",
+                write.revision
+            );
         }
     }
 
-    let server = Server::start(directory.path(), &options);
-    let mut client = server.client().await;
-    let all = client
-        .get("", Some(GetOptions::new().with_all_keys()))
-        .await
-        .unwrap();
-    let current = all.header().unwrap().revision();
-    let resume_from = seen.last().map_or(2, |(revision, _, _)| revision + 1);
-    if resume_from <= current {
-        watch(server.client().await, resume_from, Some(current), &mut seen).await;
+    /// The history once more from empty, through a store of its own; also the keys that are left.
+    fn replay(&self) -> (MvccStore, BTreeMap<String, String>) {
+        let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default()).unwrap();
+        let mut left = BTreeMap::new();
+        for (revision, key, value) in &self.seen {
+            let main = match value {
+                Some(value) => {
+                    left.insert(key.clone(), value.clone());
+                    let put = store.put(key.as_bytes(), value.as_bytes(), LeaseId::NONE);
+                    put.unwrap().0.main
+                }
+                None => {
+                    left.remove(key);
+                    assert_eq!(store.delete_range(key.as_bytes(), b"").unwrap(), 1);
+                    store.current_revision()
+                }
+            };
+            assert_eq!(main, *revision);
+        }
+        (store, left)
     }
+}
 
-    // The watcher, resumed after every crash, saw every revision once and in order.
-    let revisions: Vec<i64> = seen.iter().map(|(revision, _, _)| *revision).collect();
-    assert_eq!(
-        revisions,
-        (2..=current).collect::<Vec<_>>(),
-        "revisions have a gap or a repeat"
-    );
-
-    // Every acknowledged write is in that history, at the revision that was acknowledged.
+async fn run(engine: &str, rounds: u32, seed: u64, damage: bool) {
+    println!("engine {engine}, {rounds} rounds, seed {seed}, damage {damage}");
+    let mut args = vec!["--storage-engine", engine];
+    if damage {
+        args.extend(["--checkpoint-interval=50ms", "--engine-persist-bytes=65536"]);
+    }
+    let mut story = Story::new(&args, seed);
+    for round in 0..rounds {
+        story.crash().await;
+        if damage && round % 2 == 1 {
+            let file = data_file(&live(story.directory.path()));
+            fs::write(file, b"garbage".repeat(100)).unwrap();
+        }
+    }
     assert!(
-        acknowledged.len() > rounds as usize,
+        story.acknowledged.len() > rounds as usize,
         "hardly anything was written"
     );
-    for write in &acknowledged {
-        let at = usize::try_from(write.revision - 2).unwrap();
-        let (_, key, value) = seen.get(at).expect("an acknowledged revision is lost");
-        assert_eq!(
-            (key, value),
-            (&write.key, &write.value),
-            "revision {}",
-            write.revision
-        );
-    }
 
-    // The final state is that of a replay from empty, through a store of its own.
-    let mut replay = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default()).unwrap();
-    let mut expected = BTreeMap::new();
-    for (revision, key, value) in &seen {
-        let main = match value {
-            Some(value) => {
-                expected.insert(key.clone(), value.clone());
-                replay
-                    .put(key.as_bytes(), value.as_bytes(), LeaseId::NONE)
-                    .unwrap()
-                    .0
-                    .main
-            }
-            None => {
-                expected.remove(key);
-                assert_eq!(replay.delete_range(key.as_bytes(), b"").unwrap(), 1);
-                replay.current_revision()
-            }
-        };
-        assert_eq!(main, *revision);
+    let server = story.start();
+    let mut client = server.client().await;
+    let everything = GetOptions::new().with_all_keys();
+    let all = client.get("", Some(everything)).await.unwrap();
+    let current = all.header().unwrap().revision();
+    let from = story.resume_from();
+    if from <= current {
+        watch(server.client().await, from, Some(current), &mut story.seen).await;
     }
-    let found: BTreeMap<String, String> = all
+    story.check_history(current);
+    let (replayed, left) = story.replay();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let found = all
         .kvs()
         .iter()
-        .map(|kv| {
-            (
-                kv.key_str().unwrap().to_owned(),
-                kv.value_str().unwrap().to_owned(),
-            )
-        })
-        .collect();
-    assert_eq!(found, expected);
-    let mut maintenance = client.maintenance_client();
-    let hash = maintenance.hash_kv(0).await.unwrap();
+        .map(|kv| (text(kv.key()), text(kv.value())));
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), left);
+    let hash = client.maintenance_client().hash_kv(0).await.unwrap();
     assert_eq!(
         hash.hash(),
-        replay.views().hash_kv(0).unwrap().hash,
+        replayed.views().hash_kv(0).unwrap().hash,
         "HashKV differs from a replay from empty"
     );
     println!(
         "{} acknowledged writes, revision {current}",
-        acknowledged.len()
+        story.acknowledged.len()
     );
 }
 

@@ -104,7 +104,8 @@ fn a_link_that_leads_nowhere_is_found() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs");
     fs::create_dir_all(&dir).unwrap();
     let page = dir.join("page.md");
-    let text = "# One, two\n[a](page.md#one-two) [b](page.md#three) [c](gone.md) `src/gone.rs` `src/lib.rs` [d](https://d)";
+    let text = "# One, two\n[a](page.md#one-two) [b](page.md#three) [c](gone.md) \
+                `src/gone.rs` `src/lib.rs` [d](https://d)";
     fs::write(&page, text).unwrap();
     assert_eq!(broken(&page), ["page.md#three", "gone.md", "src/gone.rs"]);
 }

@@ -280,7 +280,7 @@ pub fn requests() -> Vec<InternalRaftRequest> {
         put: Some(put),
         ..none()
     };
-    vec![
+    let mut requests = vec![
         lease_grant(1),
         lease_grant(2),
         put(self::put("a", "1", 1)),
@@ -325,6 +325,18 @@ pub fn requests() -> Vec<InternalRaftRequest> {
             ..none()
         },
         InternalRaftRequest {
+            range: Some(range("a", "z")),
+            ..none()
+        },
+    ];
+    requests.extend(requests_of_members());
+    requests
+}
+
+fn requests_of_members() -> Vec<InternalRaftRequest> {
+    let none = InternalRaftRequest::default;
+    vec![
+        InternalRaftRequest {
             cluster_version_set: Some(membershippb::ClusterVersionSetRequest {
                 ver: "3.7.0".to_owned(),
             }),
@@ -345,10 +357,6 @@ pub fn requests() -> Vec<InternalRaftRequest> {
                 enabled: true,
                 ver: "3.6.0".to_owned(),
             }),
-            ..none()
-        },
-        InternalRaftRequest {
-            range: Some(range("a", "z")),
             ..none()
         },
         InternalRaftRequest {

@@ -147,8 +147,9 @@ fn handle_txn(data: Bytes) -> Result<(), Fault> {
     Ok(())
 }
 
-fn corpus() -> Vec<Case> {
-    let ranges = [
+/// Ranges, plain and with every kind of option.
+fn ranges() -> Vec<pb::RangeRequest> {
+    vec![
         range("a", ""),
         range("a", "z"),
         pb::RangeRequest {
@@ -165,16 +166,24 @@ fn corpus() -> Vec<Case> {
             serializable: true,
             ..range("b", "\0")
         },
-    ];
-    let streams = [
+    ]
+}
+
+/// Ranges that may be streamed.
+fn streams() -> Vec<pb::RangeRequest> {
+    vec![
         range("\0", "\0"),
         pb::RangeRequest {
             limit: 2,
             keys_only: true,
             ..range("a", "z")
         },
-    ];
-    let txns = [
+    ]
+}
+
+/// One that writes, one that only reads.
+fn txns() -> Vec<pb::TxnRequest> {
+    vec![
         txn(),
         pb::TxnRequest {
             compare: txn().compare,
@@ -183,8 +192,12 @@ fn corpus() -> Vec<Case> {
             }],
             failure: Vec::new(),
         },
-    ];
-    let watch = pb::WatchRequest {
+    ]
+}
+
+/// A watch from the past.
+fn watch() -> pb::WatchRequest {
+    pb::WatchRequest {
         request_union: Some(pb::watch_request::RequestUnion::CreateRequest(
             pb::WatchCreateRequest {
                 key: "a".into(),
@@ -194,20 +207,27 @@ fn corpus() -> Vec<Case> {
                 ..Default::default()
             },
         )),
-    };
+    }
+}
+
+fn corpus() -> Vec<Case> {
     let part = |kind: u8, message: Vec<u8>| vec![[&[kind][..], &message].concat()];
     let mut cases: Vec<Case> = Vec::new();
     cases.extend(
-        ranges
+        ranges()
             .iter()
             .map(|request| part(0, request.encode_to_vec())),
     );
     cases.extend(
-        streams
+        streams()
             .iter()
             .map(|request| part(1, request.encode_to_vec())),
     );
-    cases.extend(txns.iter().map(|request| part(2, request.encode_to_vec())));
+    cases.extend(
+        txns()
+            .iter()
+            .map(|request| part(2, request.encode_to_vec())),
+    );
     for request in requests() {
         cases.extend(request.put.map(|put| part(3, put.encode_to_vec())));
         cases.extend(
@@ -216,7 +236,7 @@ fn corpus() -> Vec<Case> {
                 .map(|delete| part(4, delete.encode_to_vec())),
         );
     }
-    cases.push(part(6, watch.encode_to_vec()));
+    cases.push(part(6, watch().encode_to_vec()));
     // The first field of the others is a number or a text.
     for kind in 7..HANDLERS.len() as u8 {
         let inputs = [vec![0x08, 1], vec![0x0a, 1, b'x']].map(|message| part(kind, message));

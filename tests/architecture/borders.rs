@@ -21,6 +21,7 @@ const ALL: &[&str] = &[
     "actors/",
 ];
 
+#[rustfmt::skip]
 const BORDERS: &[Border] = &[
     Border {
         name: "sled",
@@ -34,108 +35,33 @@ const BORDERS: &[Border] = &[
         home: &["storage/src/engine/redb.rs"],
         why: "an engine is named by its adapter",
     },
-    Border {
-        name: "raft_engine",
-        outside: ALL,
-        home: &["actors/raft/src/log/"],
-        why: "the log hides its engine",
-    },
+    Border { name: "raft_engine", outside: ALL, home: &["actors/raft/src/log/"], why: "the log hides its engine" },
     Border {
         name: "tonic",
         outside: ALL,
         home: &["src/rpc/", "src/server.rs", "proto/src/lib.rs"],
         why: "gRPC is one transport",
     },
-    Border {
-        name: "hyper",
-        outside: ALL,
-        home: HTTP,
-        why: "HTTP is a transport",
-    },
-    Border {
-        name: "hyper_util",
-        outside: ALL,
-        home: HTTP,
-        why: "HTTP is a transport",
-    },
-    Border {
-        name: "http",
-        outside: ALL,
-        home: HTTP,
-        why: "HTTP is a transport",
-    },
-    Border {
-        name: "http_body",
-        outside: ALL,
-        home: HTTP,
-        why: "HTTP is a transport",
-    },
-    Border {
-        name: "http_body_util",
-        outside: ALL,
-        home: HTTP,
-        why: "HTTP is a transport",
-    },
-    Border {
-        name: "tower",
-        outside: ALL,
-        home: HTTP,
-        why: "services are a transport's",
-    },
-    Border {
-        name: "actix::Addr",
-        outside: ALL,
-        home: PORTS,
-        why: "actors are known by their ports",
-    },
-    Border {
-        name: "actix::Recipient",
-        outside: ALL,
-        home: PORTS,
-        why: "actors are known by their ports",
-    },
+    Border { name: "hyper", outside: ALL, home: HTTP, why: "HTTP is a transport" },
+    Border { name: "hyper_util", outside: ALL, home: HTTP, why: "HTTP is a transport" },
+    Border { name: "http", outside: ALL, home: HTTP, why: "HTTP is a transport" },
+    Border { name: "http_body", outside: ALL, home: HTTP, why: "HTTP is a transport" },
+    Border { name: "http_body_util", outside: ALL, home: HTTP, why: "HTTP is a transport" },
+    Border { name: "tower", outside: ALL, home: HTTP, why: "services are a transport's" },
+    Border { name: "actix::Addr", outside: ALL, home: PORTS, why: "actors are known by their ports" },
+    Border { name: "actix::Recipient", outside: ALL, home: PORTS, why: "actors are known by their ports" },
     Border {
         name: "actix",
         outside: &["src/", "proto/", "storage/", "state/"],
         home: &[],
         why: "only rooms have actors",
     },
-    Border {
-        name: "rusd_raft",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
-    Border {
-        name: "rusd_mvcc",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
-    Border {
-        name: "rusd_watch",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
-    Border {
-        name: "rusd_lease",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
-    Border {
-        name: "rusd_compactor",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
-    Border {
-        name: "rusd_members",
-        outside: &["src/"],
-        home: WIRING,
-        why: "only the node knows concrete actors",
-    },
+    Border { name: "rusd_raft", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
+    Border { name: "rusd_mvcc", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
+    Border { name: "rusd_watch", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
+    Border { name: "rusd_lease", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
+    Border { name: "rusd_compactor", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
+    Border { name: "rusd_members", outside: &["src/"], home: WIRING, why: "only the node knows concrete actors" },
 ];
 
 const HTTP: &[&str] = &["src/rpc/", "src/http/", "src/listen/", "src/server.rs"];
@@ -144,17 +70,10 @@ const PORTS: &[&str] = &["actors/messages/src/transport/"];
 const WIRING: &[&str] = &["src/node.rs", "src/node/", "src/disk/"];
 
 /// File, a part of the finding, why.
+#[rustfmt::skip]
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "storage/src/engine/mod.rs",
-        "sled::Sled::open",
-        "the adapter, not the crate",
-    ),
-    (
-        "storage/src/engine/mod.rs",
-        "redb::Redb::open",
-        "the adapter, not the crate",
-    ),
+    ("storage/src/engine/mod.rs", "sled::Sled::open", "the adapter, not the crate"),
+    ("storage/src/engine/mod.rs", "redb::Redb::open", "the adapter, not the crate"),
 ];
 
 /// `actor.rs` and `start.rs` of a room are where its actor is made; a port is made of its address.

@@ -5,46 +5,20 @@ use crate::tree::{Source, Violation, calls, names};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// File, a part of the finding, why.
+#[rustfmt::skip]
 const PANICS: &[(&str, &str, &str)] = &[
-    (
-        "actors/messages/src/metrics.rs",
-        ".expect",
-        "a name that is registered twice is a bug",
-    ),
-    (
-        "actors/raft/src/actor.rs",
-        "panic!",
-        "the state machine's thread has died: its panic is told already",
-    ),
-    (
-        "actors/raft/src/log/writer.rs",
-        "panic!",
-        "the writer's threads have died: their panics are told already",
-    ),
+    ("actors/messages/src/metrics.rs", ".expect", "a name that is registered twice is a bug"),
+    ("actors/raft/src/actor.rs", "panic!", "the state machine's thread has died: its panic is told already"),
+    ("actors/raft/src/log/writer.rs", "panic!", "the writer's threads have died: their panics are told already"),
 ];
 
 /// Where there is unsafe code: each block says why it is sound, which clippy checks.
+#[rustfmt::skip]
 const UNSAFE: &[(&str, &str, &str)] = &[
-    (
-        "actors/mvcc/src/readers/priority.rs",
-        "unsafe",
-        "setpriority of the thread has no safe form",
-    ),
-    (
-        "src/process/limits.rs",
-        "unsafe",
-        "getrlimit and setrlimit have no safe form",
-    ),
-    (
-        "src/process/signals.rs",
-        "unsafe",
-        "restoring a signal's default has no safe form",
-    ),
-    (
-        "storage/src/engine/sled/sync.rs",
-        "unsafe",
-        "sled's sync goes through a symbol",
-    ),
+    ("actors/mvcc/src/readers/priority.rs", "unsafe", "setpriority of the thread has no safe form"),
+    ("src/process/limits.rs", "unsafe", "getrlimit and setrlimit have no safe form"),
+    ("src/process/signals.rs", "unsafe", "restoring a signal's default has no safe form"),
+    ("storage/src/engine/sled/sync.rs", "unsafe", "sled's sync goes through a symbol"),
 ];
 
 /// Crates with unsafe code in some file: they cannot forbid it.
