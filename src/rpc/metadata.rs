@@ -6,17 +6,28 @@ use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// When a call has to be answered. Counted from the arrival of its headers, and kept among its extensions until its
+/// message has been read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub(super) Instant);
+
+impl Deadline {
+    /// The deadline of a call that arrives now. One that no clock reaches is none.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let timeout = timeout(headers.get("grpc-timeout")?)?;
+        Instant::now().checked_add(timeout).map(Self)
+    }
+}
+
 /// The caller of a call with these headers. Where a header is repeated, the first counts.
-pub(super) fn caller(headers: &HeaderMap, peer: &Arc<Peer>) -> Caller {
+pub(super) fn caller(headers: &HeaderMap, deadline: Option<Deadline>, peer: &Arc<Peer>) -> Caller {
     let token = headers
         .get("token")
         .or_else(|| headers.get(http::header::AUTHORIZATION));
-    let timeout = headers.get("grpc-timeout").and_then(timeout);
     Caller {
         peer: peer.clone(),
         token: token.map(|token| Bytes::copy_from_slice(token.as_bytes())),
-        // A deadline that no clock reaches is none.
-        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        deadline: deadline.map(|Deadline(deadline)| deadline),
         requires_leader: headers
             .get("hasleader")
             .is_some_and(|value| value == "true"),
@@ -70,12 +81,25 @@ mod tests {
     }
 
     #[test]
+    fn g_13_a_deadline_that_no_clock_reaches_is_none() {
+        let mut headers = HeaderMap::new();
+        assert!(Deadline::of(&headers).is_none());
+        headers.insert("grpc-timeout", HeaderValue::from_static("99999999H"));
+        assert_eq!(
+            Deadline::of(&headers).is_some(),
+            Instant::now()
+                .checked_add(Duration::from_secs(99_999_999 * 3600))
+                .is_some()
+        );
+    }
+
+    #[test]
     fn g_04_g_05_a_caller_is_what_the_headers_say_and_the_connection_is() {
         let peer = Arc::new(Peer {
             address: PeerAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 4711))),
             certificate: None,
         });
-        let silent = caller(&HeaderMap::new(), &peer);
+        let silent = caller(&HeaderMap::new(), None, &peer);
         assert_eq!((silent.token, silent.deadline), (None, None));
         assert!(!silent.requires_leader);
         let mut headers = HeaderMap::new();
@@ -87,12 +111,12 @@ mod tests {
         ] {
             headers.insert(name, value.parse().unwrap());
         }
-        let known = caller(&headers, &peer);
+        let known = caller(&headers, Deadline::of(&headers), &peer);
         assert!(known.requires_leader && known.deadline.is_some());
         assert_eq!(known.api_version.known(), Some("3.6"));
         assert_eq!(known.token.as_deref(), Some(&b"abc"[..]));
         headers.insert("token", "first".parse().unwrap());
-        let token = caller(&headers, &peer).token;
+        let token = caller(&headers, None, &peer).token;
         assert_eq!(token.as_deref(), Some(&b"first"[..]));
         assert_eq!(known.peer.address.to_string(), "127.0.0.1:4711");
     }

@@ -7,10 +7,12 @@ mod metadata;
 mod services;
 mod status;
 
-use crate::api::{Api, Peer, Rpc, Service, context::TRANSPORT_OVERHEAD_BYTES};
+use crate::api::{Api, CallType, Peer, Rpc, Service, context::TRANSPORT_OVERHEAD_BYTES};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use metadata::Deadline;
+use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
     lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
@@ -74,12 +76,30 @@ impl Connection {
     /// Answers one call.
     pub fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Body>> {
         let answer = match Rpc::at(request.uri().path()) {
-            Some(rpc) => self.answer(rpc.service(), request),
+            Some(rpc) => self.answer_in_time(rpc, request),
             None => self.answer_other(request),
         };
         Box::pin(async move {
             let Ok(response) = answer.await;
             large_reply::in_pieces(go_compat::as_grpc_go_says(response))
+        })
+    }
+
+    /// Answers a call before its deadline, which counts from the arrival of its headers: its message may come late, or never.
+    fn answer_in_time(&self, rpc: Rpc, mut request: Request<Incoming>) -> Answer {
+        let deadline = match rpc.kind() {
+            CallType::Unary => Deadline::of(request.headers()),
+            CallType::ServerStream | CallType::BidiStream => None,
+        };
+        let Some(deadline) = deadline else {
+            return self.answer(rpc.service(), request);
+        };
+        request.extensions_mut().insert(deadline);
+        let answer = self.answer(rpc.service(), request);
+        Box::pin(async move {
+            tokio::time::timeout_at(deadline.0.into(), answer)
+                .await
+                .unwrap_or_else(|_| Ok(status::status(EtcdError::DeadlineExceeded).into_http()))
         })
     }
 

@@ -27,8 +27,12 @@ impl Services {
 
     /// Takes a request apart: who asks, and what.
     fn received<M>(&self, request: Request<M>) -> (Caller, M) {
-        let (metadata, _, message) = request.into_parts();
-        (metadata::caller(metadata.as_ref(), &self.peer), message)
+        let (metadata, extensions, message) = request.into_parts();
+        let deadline = extensions.get().copied();
+        (
+            metadata::caller(metadata.as_ref(), deadline, &self.peer),
+            message,
+        )
     }
 }
 

@@ -276,6 +276,32 @@ func TestAbandonedCalls_G13(t *testing.T) {
 	})
 }
 
+// TestMessageNeverComes_G13 sends the headers of a call with a deadline, and half of its message.
+func TestMessageNeverComes_G13(t *testing.T) {
+	t.Parallel()
+	// Whether the status or a reset says so is the library's affair: the client has given up by then.
+	ended := func(s string) string {
+		if s == "RST_STREAM CANCEL" || strings.HasPrefix(s, "grpc-status=4") {
+			return "ended at the deadline"
+		}
+		return s
+	}
+	onBoth(t, "half a message", func(addr string) string {
+		c, err := dialRaw(addr)
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		c.header.Reset()
+		for _, h := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", "/etcdserverpb.KV/Put"}, {":authority", "x"}, {"content-type", "application/grpc"}, {"te", "trailers"}, {"grpc-timeout", "300m"}} {
+			c.enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
+		}
+		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.header.Bytes(), EndHeaders: true})
+		c.framer.WriteData(1, false, []byte("\x00\x00\x00\x00\x05\x0a"))
+		return ended(c.outcome(10 * time.Second))
+	})
+}
+
 // TestOnePort_P01 speaks both protocols on the client port, and what is
 // neither.
 func TestOnePort_P01(t *testing.T) {
