@@ -181,16 +181,20 @@ impl Context {
     }
 
     async fn defragment(&self) -> Result<(), EtcdError> {
-        let Some(set_serving) = &self.set_serving else {
-            return ask(&self.ports.defragment, |reply| Defragment { reply }).await;
-        };
         let (reply, pending) = Reply::channel();
         let asked = self.ports.defragment.tell(Defragment { reply });
         asked.map_err(refused)?;
-        set_serving(false).await;
-        let defragmented = answered(pending).await;
-        set_serving(true).await;
-        defragmented
+        let Some(set_serving) = self.set_serving.clone() else {
+            return answered(pending).await;
+        };
+        // In a task of its own, or a member whose client stops waiting would not serve again.
+        let defragmenting = tokio::spawn(async move {
+            set_serving(false).await;
+            let defragmented = answered(pending).await;
+            set_serving(true).await;
+            defragmented
+        });
+        defragmenting.await.unwrap_or(Err(EtcdError::Stopped))
     }
 
     async fn hash_at(&self, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {

@@ -6,6 +6,7 @@ use super::heartbeats::Heartbeats;
 use super::{Api, Caller, Context, Peer, PeerAddress};
 use rusd_messages::lease::{KeepAlive, ListLeases, TimeToLive};
 use rusd_messages::members::RaiseAlarm;
+use rusd_messages::mvcc::Defragment;
 use rusd_messages::raft::{Propose, ReadIndex};
 use rusd_messages::reader::Read;
 use rusd_messages::watch::{
@@ -22,6 +23,7 @@ use rusd_storage::{MvccOptions, MvccStore};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What a client may send in these tests.
 pub(crate) const MAX_REQUEST_BYTES: usize = 1000;
@@ -38,6 +40,9 @@ pub(crate) struct World {
     pub(crate) open: Probe<OpenStream>,
     pub(crate) watch_request: Probe<FromStream>,
     pub(crate) close: Probe<CloseStream>,
+    pub(crate) defragment: Probe<Defragment>,
+    /// What health checks were told last.
+    pub(crate) serving: watch::Receiver<bool>,
     heartbeats: [Probe<Heartbeat>; 2],
     _others: Others,
 }
@@ -70,6 +75,7 @@ impl World {
         let (open_port, open) = port();
         let (request_port, watch_request) = port();
         let (close_port, close) = port();
+        let (defragment_port, defragment) = port();
         let (raft_heartbeat, asked_raft) = port();
         let (machine_heartbeat, asked_machine) = port();
         let (read, read_probe) = port();
@@ -77,6 +83,7 @@ impl World {
         let (list_leases, list_leases_probe) = port();
         let (sink_ready, sink_ready_probe) = port();
         let (wake_through, wake_through_probe) = port();
+        let (say_serving, serving) = watch::channel(true);
         let live_leases = Arc::<LiveLeases>::default();
         let member = MemberId(7);
         let raft = Arc::new(RaftStatus::default());
@@ -106,16 +113,19 @@ impl World {
             renewer: Renewer::new(live_leases.clone(), Clock::start(), keep_alive_port),
             raft: raft.clone(),
             views: machine.views(),
-            applied: tokio::sync::watch::channel(Index(0)).1,
+            applied: watch::channel(Index(0)).1,
             published: Arc::default(),
-            set_serving: None,
+            set_serving: Some(Arc::new(move |serving| {
+                say_serving.send_replace(serving);
+                Box::pin(std::future::ready(()))
+            })),
             heartbeats: Heartbeats::start(raft_heartbeat, machine_heartbeat),
             ports: Ports {
                 read_index: read_index_port,
                 transfer_leader: port().0,
                 read,
                 lease_keys: port().0,
-                defragment: port().0,
+                defragment: defragment_port,
                 time_to_live,
                 list_leases,
                 raise_alarm: raise_alarm_port,
@@ -144,6 +154,8 @@ impl World {
             open,
             watch_request,
             close,
+            defragment,
+            serving,
             heartbeats: [asked_raft, asked_machine],
             _others: (
                 read_probe,

@@ -128,6 +128,21 @@ async fn g_13_a_call_ends_when_its_deadline_has_passed() {
     assert!(!world.propose.next().unwrap().reply.is_wanted());
 }
 
+#[tokio::test(start_paused = true)]
+async fn m_03_a_member_serves_again_after_a_defragmentation_that_nobody_waits_for() {
+    let mut world = World::new();
+    let mut caller = caller();
+    caller.deadline = Some(Instant::now() + Duration::from_millis(300));
+    let request = pb::DefragmentRequest::default();
+    let defragmented = world.api.defragment(&caller, request).await;
+    assert_eq!(defragmented, Err(EtcdError::DeadlineExceeded));
+    assert!(!*world.serving.borrow());
+    world.defragment.next().unwrap().reply.send(Ok(()));
+    let serves = world.serving.wait_for(|serving| *serving);
+    let serves = tokio::time::timeout(Duration::from_secs(10), serves).await;
+    assert!(serves.is_ok(), "it does not serve again");
+}
+
 #[tokio::test]
 async fn g_10_a_request_that_is_too_large_is_not_proposed() {
     let world = World::new();
