@@ -3,7 +3,7 @@
 //! Every file of the rooms below is a core or a shell: a new file must choose its side here, and a path that is gone
 //! fails.
 
-use crate::tree::{Source, Violation, names};
+use crate::tree::{Name, Source, Violation, names};
 
 /// A file, or a folder with everything below it.
 const CORES: &[&str] = &[
@@ -114,9 +114,16 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("hyper", "the network"),
     ("socket2", "the network"),
     ("prometheus", "a metric"),
-    ("crate::metrics", "a metric"),
-    ("super::metrics", "a metric"),
     ("rusd_messages::metrics", "a metric"),
+    ("rusd_messages::Clock", "a clock"),
+    (
+        "rusd_messages::Port",
+        "the way of messages: what it tells is an effect",
+    ),
+    (
+        "rusd_messages::Proposer",
+        "the way of messages: what it proposes is an effect",
+    ),
     ("std::env", "the environment"),
     ("std::fs", "files"),
     ("std::net", "the network"),
@@ -151,10 +158,24 @@ fn is_in(path: &str, list: &[&str]) -> bool {
         .any(|entry| *entry == path || (entry.ends_with('/') && path.starts_with(entry)))
 }
 
+/// `crate::metrics`, `super::super::metrics::APPLIED`.
+fn is_own_metric(name: &Name) -> bool {
+    let own = ["crate", "super", "self"];
+    let mut segments = name
+        .segments
+        .iter()
+        .skip_while(|segment| own.contains(&segment.as_str()));
+    own.contains(&name.segments[0].as_str())
+        && segments.next().is_some_and(|first| first == "metrics")
+}
+
 /// What a core may not name.
 pub fn impurities(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     for name in names(source.product()) {
+        if is_own_metric(&name) {
+            found.push(source.at(name.line, format!("a core knows a metric: {name}")));
+        }
         let by_crate = FORBIDDEN.iter().find(|(path, _)| name.reaches(path));
         let anywhere = FORBIDDEN_ANYWHERE
             .iter()
@@ -228,6 +249,9 @@ fn an_impure_core_is_reported() {
         "fn f() { std::env::var(n) }",
         "fn f() { let s = std::net::TcpStream::connect(a); }",
         "use crate::metrics::APPLIED;",
+        "fn f() { super::super::metrics::APPLIED.inc() }",
+        "use rusd_messages::{Clock, Tick};",
+        "fn f(hub: rusd_messages::Port<Tick>) {}",
         "use rusd_messages::{Index, metrics::counter};",
         "use prometheus::IntGauge;",
         "fn f() { debug!(at = ?std::time::Instant::now()) }",
