@@ -85,7 +85,8 @@ impl Connection {
         })
     }
 
-    /// Answers a call before its deadline, which counts from the arrival of its headers: its message may come late, or never.
+    /// Answers a call before its deadline, which counts from the arrival of its headers: its message may come late, or
+    /// never.
     fn answer_in_time(&self, rpc: Rpc, mut request: Request<Incoming>) -> Answer {
         let deadline = match rpc.kind() {
             CallType::Unary => Deadline::of(request.headers()),
