@@ -10,12 +10,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rusd_storage::index::{KeyIndex, NEWEST};
-use rusd_storage::{KeyRange, Revision};
+use rusd_storage::{KeyRange, RecordRevision};
 
 const KEYS: usize = 1_000_000;
 
-fn at(main: i64) -> Revision {
-    Revision { main, sub: 0 }
+fn at(main: i64) -> RecordRevision {
+    RecordRevision { main, sub: 0 }
 }
 
 /// Resident memory of this process.

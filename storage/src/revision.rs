@@ -11,7 +11,7 @@
 //! ```
 //!
 //! HashKV, which must come out as etcd's, hashes etcd's own form of the key instead: main as u64 big-endian,
-//! `_`, sub as u64 big-endian, and `t` for a tombstone ([`Revision::wire_key`]).
+//! `_`, sub as u64 big-endian, and `t` for a tombstone ([`RecordRevision::wire_key`]).
 
 use std::fmt;
 
@@ -25,22 +25,22 @@ pub(crate) const REVISION_KEY_BYTES: usize = 13;
 /// The position of one change: the revision of its transaction, and its place inside it.
 ///
 /// ```
-/// use rusd_storage::Revision;
+/// use rusd_storage::RecordRevision;
 ///
-/// let first = Revision { main: 7, sub: 0 };
-/// let second = Revision { main: 7, sub: 1 };
-/// assert!(first < second && second < Revision { main: 8, sub: 0 });
+/// let first = RecordRevision { main: 7, sub: 0 };
+/// let second = RecordRevision { main: 7, sub: 1 };
+/// assert!(first < second && second < RecordRevision { main: 8, sub: 0 });
 /// assert_eq!(second.to_string(), "7.1");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision {
+pub struct RecordRevision {
     /// The revision clients see: one for all changes of a transaction.
     pub main: i64,
     /// The place of the change in its transaction, from 0.
     pub sub: i64,
 }
 
-impl Revision {
+impl RecordRevision {
     /// The engine key of the record of this revision.
     pub(crate) fn engine_key(self, tombstone: bool) -> ([u8; REVISION_KEY_BYTES + 1], usize) {
         let mut key = [TOMBSTONE_MARK; REVISION_KEY_BYTES + 1];
@@ -52,7 +52,7 @@ impl Revision {
 
     /// The engine key at which the records of `main` begin.
     pub(crate) fn engine_floor(main: i64) -> Vec<u8> {
-        let (key, length) = Revision {
+        let (key, length) = RecordRevision {
             main: main.max(0),
             sub: 0,
         }
@@ -61,7 +61,7 @@ impl Revision {
     }
 
     /// Reads an engine key back: the revision, and whether it is a tombstone.
-    pub(crate) fn from_engine_key(key: &[u8]) -> Option<(Revision, bool)> {
+    pub(crate) fn from_engine_key(key: &[u8]) -> Option<(RecordRevision, bool)> {
         let tombstone = match key.len() {
             REVISION_KEY_BYTES => false,
             len if len == REVISION_KEY_BYTES + 1 && key.last() == Some(&TOMBSTONE_MARK) => true,
@@ -74,7 +74,7 @@ impl Revision {
         let sub = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
         let main = i64::try_from(main).ok()?;
         Some((
-            Revision {
+            RecordRevision {
                 main,
                 sub: i64::from(sub),
             },
@@ -92,7 +92,7 @@ impl Revision {
     }
 }
 
-impl fmt::Display for Revision {
+impl fmt::Display for RecordRevision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.main, self.sub)
     }
@@ -118,29 +118,29 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(n, &(main, sub))| {
-                let (key, length) = Revision { main, sub }.engine_key(n % 2 == 1);
+                let (key, length) = RecordRevision { main, sub }.engine_key(n % 2 == 1);
                 key[..length].to_vec()
             })
             .collect();
         assert!(keys.is_sorted());
         for (n, (key, &(main, sub))) in keys.iter().zip(&revisions).enumerate() {
             assert_eq!(
-                Revision::from_engine_key(key),
-                Some((Revision { main, sub }, n % 2 == 1))
+                RecordRevision::from_engine_key(key),
+                Some((RecordRevision { main, sub }, n % 2 == 1))
             );
         }
     }
 
     #[test]
     fn damaged_engine_keys_are_not_revisions() {
-        let (key, _) = Revision { main: 5, sub: 1 }.engine_key(true);
-        assert_eq!(Revision::from_engine_key(&key[..12]), None);
-        assert_eq!(Revision::from_engine_key(b""), None);
+        let (key, _) = RecordRevision { main: 5, sub: 1 }.engine_key(true);
+        assert_eq!(RecordRevision::from_engine_key(&key[..12]), None);
+        assert_eq!(RecordRevision::from_engine_key(b""), None);
         let mut other_mark = key;
         other_mark[13] = b'u';
-        assert_eq!(Revision::from_engine_key(&other_mark), None);
+        assert_eq!(RecordRevision::from_engine_key(&other_mark), None);
         let mut negative = key;
         negative[1] = 0xff;
-        assert_eq!(Revision::from_engine_key(&negative), None);
+        assert_eq!(RecordRevision::from_engine_key(&negative), None);
     }
 }

@@ -67,7 +67,7 @@ pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<B
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use rusd_storage::Revision;
+    use rusd_storage::RecordRevision;
 
     #[test]
     fn w_10_the_previous_record_is_spliced_into_the_event() {
@@ -80,8 +80,8 @@ mod tests {
             key: record.key.clone(),
             kind: ChangeKind::Delete,
             record: Bytes::from(record.encode_to_vec()),
-            revision: Revision { main: 7, sub: 0 },
-            previous: Some(Revision { main: 5, sub: 0 }),
+            revision: RecordRevision { main: 7, sub: 0 },
+            previous: Some(RecordRevision { main: 5, sub: 0 }),
         };
         let previous = mvccpb::KeyValue {
             mod_revision: 5,

@@ -18,7 +18,7 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rusd_proto::mvccpb::KeyValue;
-use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, Revision, StorageError, Views};
+use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, RecordRevision, StorageError, Views};
 
 use super::header;
 pub use super::stream::Pager;
@@ -228,7 +228,7 @@ pub(crate) fn first_page(
 }
 
 /// The marshalled `KeyValue`s of these revisions.
-fn kvs(reader: &impl ReadAt, revisions: &[Revision], at: i64) -> Result<Vec<Bytes>, KvError> {
+fn kvs(reader: &impl ReadAt, revisions: &[RecordRevision], at: i64) -> Result<Vec<Bytes>, KvError> {
     let records = reader.records(revisions, at)?;
     Ok(records.into_iter().map(|record| record.bytes).collect())
 }
@@ -397,7 +397,7 @@ impl<'a> Selection<'a> {
                 .map(|candidate| key_only(&candidate.key, &candidate.meta))
                 .collect());
         }
-        let revisions: Vec<Revision> = candidates
+        let revisions: Vec<RecordRevision> = candidates
             .map(|candidate| candidate.meta.mod_revision)
             .collect();
         kvs(reader, &revisions, self.request.revision)

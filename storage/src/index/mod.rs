@@ -38,7 +38,7 @@ use tree::{Edit, Fate, Tree};
 pub(crate) use older_revisions::Removed;
 
 use crate::key_range::KeyRange;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// "At the newest revision" for the index.
 pub const NEWEST: i64 = i64::MAX;
@@ -50,7 +50,7 @@ pub const BIRTHS_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyMeta {
     /// The revision of its record.
-    pub mod_revision: Revision,
+    pub mod_revision: RecordRevision,
     /// The revision that created it.
     pub create_revision: i64,
     /// How many times it was put since then.
@@ -62,10 +62,10 @@ pub struct KeyMeta {
 /// The index as its one writer holds it.
 ///
 /// ```
-/// use rusd_storage::{KeyRange, Revision};
+/// use rusd_storage::{KeyRange, RecordRevision};
 /// use rusd_storage::index::{KeyIndex, NEWEST};
 ///
-/// let at = |main| Revision { main, sub: 0 };
+/// let at = |main| RecordRevision { main, sub: 0 };
 /// let mut index = KeyIndex::new();
 /// index.put(b"pod", at(2), |_, _| 100);
 /// let before = index.view().clone();
@@ -137,9 +137,9 @@ impl KeyIndex {
     pub fn put(
         &mut self,
         key: &[u8],
-        revision: Revision,
+        revision: RecordRevision,
         record_bytes: impl FnOnce(i64, i64) -> usize,
-    ) -> Option<Revision> {
+    ) -> Option<RecordRevision> {
         let shared = &self.view.shared;
         let mut record_bytes = Some(record_bytes);
         let mut replaced = None;
@@ -163,9 +163,9 @@ impl KeyIndex {
     pub fn tombstone(
         &mut self,
         key: &[u8],
-        revision: Revision,
+        revision: RecordRevision,
         record_bytes: usize,
-    ) -> Option<Revision> {
+    ) -> Option<RecordRevision> {
         let replaced = self
             .view
             .tree
@@ -185,7 +185,7 @@ impl KeyIndex {
     pub fn restore(
         &mut self,
         key: &[u8],
-        revision: Revision,
+        revision: RecordRevision,
         alive: Option<(i64, i64)>,
         record_bytes: usize,
     ) {
@@ -263,7 +263,7 @@ impl Shared {
     fn advance(
         &self,
         before: Option<&Slot>,
-        revision: Revision,
+        revision: RecordRevision,
         create: i64,
         version: i64,
         size: usize,

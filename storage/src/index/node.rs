@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KeyMeta;
 use super::packed::PackedKeys;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// Most keys in a leaf. A put copies one leaf, so this trades the size of that copy against the number of nodes.
 pub(super) const LEAF_KEYS_MAX: usize = 48;
@@ -57,8 +57,8 @@ impl Slot {
         })
     }
 
-    pub(super) fn revision(&self) -> Revision {
-        Revision {
+    pub(super) fn revision(&self) -> RecordRevision {
+        RecordRevision {
             main: self.main,
             sub: i64::from(self.sub),
         }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use super::node::{NEVER, Slot};
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// Number of locks the table is spread over, so that readers of older revisions rarely meet the writer.
 const SHARDS: usize = 64;
@@ -60,7 +60,7 @@ impl OlderRevision {
 /// A record that compaction removes. They sort by revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Removed {
-    pub revision: Revision,
+    pub revision: RecordRevision,
     pub tombstone: bool,
     pub record_bytes: u32,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Removed {
 impl Removed {
     fn older(older: &OlderRevision) -> Self {
         Self {
-            revision: Revision {
+            revision: RecordRevision {
                 main: older.main,
                 sub: i64::from(older.sub),
             },

@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::error::StorageResult;
 use crate::key_range::KeyRange;
 use crate::record::Record;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// How much history is read at a time.
 const PAGE_BYTES: usize = 1 << 20;
@@ -100,7 +100,7 @@ pub enum TxnOp {
 #[derive(Clone, Debug, PartialEq)]
 pub enum TxnOpResult {
     /// Where the put stands.
-    Put(Revision),
+    Put(RecordRevision),
     /// How many keys were deleted.
     Deleted(usize),
     /// What the range returned.
@@ -175,7 +175,7 @@ fn read_range(
         found.push(meta.mod_revision);
         ControlFlow::Continue(())
     })?;
-    let decode = |&at: &Revision| reader.record(at, revision)?.decode();
+    let decode = |&at: &RecordRevision| reader.record(at, revision)?.decode();
     let kvs = found
         .iter()
         .map(decode)
@@ -237,7 +237,7 @@ impl MvccStore {
         key: &[u8],
         value: &[u8],
         lease: LeaseId,
-    ) -> StorageResult<(Revision, KeyValue)> {
+    ) -> StorageResult<(RecordRevision, KeyValue)> {
         let mut txn = self.begin();
         let change = txn.put(key, value, lease).clone();
         txn.end();

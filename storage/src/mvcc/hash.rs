@@ -1,7 +1,7 @@
 //! HashKV, equal to etcd's at equal revision and compacted revision (P8).
 //!
 //! etcd hashes its `key` bucket: CRC-32C over the bucket's name and then, in order of revision, over each record's key
-//! (see [`Revision::wire_key`](crate::Revision::wire_key)) and stored value, up to the revision asked for. Members
+//! (see [`RecordRevision::wire_key`](crate::RecordRevision::wire_key)) and stored value, up to the revision asked for. Members
 //! remove superseded records at their own pace, so records at or below the compacted revision count only if
 //!
 //! * a key is alive at the revision asked for, and the record is what it holds there; or

@@ -26,7 +26,7 @@ impl ReadView {
     /// ```
     /// use rusd_proto::ids::LeaseId;
     /// use rusd_storage::engine::Memory;
-    /// use rusd_storage::{MvccOptions, MvccStore, Revision};
+    /// use rusd_storage::{MvccOptions, MvccStore, RecordRevision};
     /// use std::sync::Arc;
     ///
     /// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
@@ -38,7 +38,7 @@ impl ReadView {
     /// store.publish();
     /// let page = store.views().load().history(3, 3, 1 << 20, true)?;
     /// assert_eq!(page.next_revision, 4);
-    /// assert_eq!(page.changes[0].1[0].previous, Some(Revision { main: 2, sub: 0 }));
+    /// assert_eq!(page.changes[0].1[0].previous, Some(RecordRevision { main: 2, sub: 0 }));
     /// # Ok::<(), rusd_storage::StorageError>(())
     /// ```
     pub fn history(

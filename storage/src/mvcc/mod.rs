@@ -63,7 +63,7 @@ use crate::error::{StorageError, StorageResult};
 use crate::index::{BIRTHS_MAX, KeyIndex};
 use crate::key_range::KeyRange;
 use crate::record::Fields;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 use meta::Meta;
 use read::{Readable, Reading};
 use removal::Removal;
@@ -380,7 +380,7 @@ struct Opened {
 
 /// A record as the engine has it.
 struct StoredRecord {
-    revision: Revision,
+    revision: RecordRevision,
     fields: Fields,
     /// The revision that created the key, and its version, unless this is a tombstone.
     alive: Option<(i64, i64)>,
@@ -389,7 +389,7 @@ struct StoredRecord {
 impl StoredRecord {
     fn read(key: &[u8], value: &[u8]) -> StorageResult<Self> {
         let (revision, tombstone) =
-            Revision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
+            RecordRevision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
         let fields = Fields::read(value)?;
         let alive = (!tombstone).then_some((fields.create, fields.version));
         let impossible = |(create, version)| {

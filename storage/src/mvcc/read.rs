@@ -7,7 +7,7 @@ use crate::error::{StorageError, StorageResult};
 use crate::index::{IndexView, KeyMeta, NEWEST};
 use crate::key_range::KeyRange;
 use crate::record::Record;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// How much a range would return now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,10 +62,10 @@ pub trait ReadAt {
     /// The key, if alive.
     fn get(&self, key: &[u8], at: i64) -> StorageResult<Option<KeyMeta>>;
     /// The record of a revision that `get` or `walk` returned for the same `at`.
-    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record>;
+    fn record(&self, revision: RecordRevision, at: i64) -> StorageResult<Record>;
     /// As [`record`](Self::record) for each of `revisions`, which are all different, in their order, at a fraction
     /// of the cost.
-    fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>>;
+    fn records(&self, revisions: &[RecordRevision], at: i64) -> StorageResult<Vec<Record>>;
     /// What the range holds at the newest revision, in O(log n): decides where a read is answered.
     fn estimate(&self, range: &KeyRange) -> Estimate;
 }
@@ -128,15 +128,15 @@ impl Reading<'_> {
         Ok(meta)
     }
 
-    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+    fn record(&self, revision: RecordRevision, at: i64) -> StorageResult<Record> {
         self.shared.record(revision, self.read_at(at))
     }
 
     fn records(
         &self,
-        revisions: &[Revision],
+        revisions: &[RecordRevision],
         at: i64,
-        known: impl Fn(Revision) -> Option<Record>,
+        known: impl Fn(RecordRevision) -> Option<Record>,
     ) -> StorageResult<Vec<Record>> {
         self.shared.records(revisions, self.read_at(at), known)
     }
@@ -157,7 +157,7 @@ pub(super) trait Readable {
     fn reading(&self) -> Reading<'_>;
 
     /// The record of a change that neither the ring nor the engine has yet.
-    fn unpublished(&self, _revision: Revision) -> Option<Record> {
+    fn unpublished(&self, _revision: RecordRevision) -> Option<Record> {
         None
     }
 }
@@ -188,14 +188,14 @@ impl<R: Readable> ReadAt for R {
         self.reading().get(key, at)
     }
 
-    fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+    fn record(&self, revision: RecordRevision, at: i64) -> StorageResult<Record> {
         if let Some(record) = self.unpublished(revision) {
             return Ok(record);
         }
         self.reading().record(revision, at)
     }
 
-    fn records(&self, revisions: &[Revision], at: i64) -> StorageResult<Vec<Record>> {
+    fn records(&self, revisions: &[RecordRevision], at: i64) -> StorageResult<Vec<Record>> {
         self.reading()
             .records(revisions, at, |revision| self.unpublished(revision))
     }

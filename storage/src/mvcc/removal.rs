@@ -61,11 +61,11 @@ impl Removal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::revision::Revision;
+    use crate::revision::RecordRevision;
 
     fn records(mains: impl IntoIterator<Item = i64>) -> Vec<Removed> {
         let record = |main| Removed {
-            revision: Revision { main, sub: 0 },
+            revision: RecordRevision { main, sub: 0 },
             tombstone: false,
             record_bytes: 10,
         };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Change;
 use super::ChangeKind;
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// What an entry costs besides its record.
 const ENTRY_BYTES: usize = size_of::<StoredRecord>() + 64;
@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = size_of::<StoredRecord>() + 64;
 /// A record as history has it.
 #[derive(Clone, Debug)]
 pub(super) struct StoredRecord {
-    pub revision: Revision,
+    pub revision: RecordRevision,
     pub tombstone: bool,
     /// As events carry it.
     pub event: Bytes,
@@ -73,7 +73,7 @@ impl Ring {
     }
 
     /// The record of a revision.
-    pub(super) fn get(&self, revision: Revision) -> Option<&StoredRecord> {
+    pub(super) fn get(&self, revision: RecordRevision) -> Option<&StoredRecord> {
         let at = self
             .start_of(revision.main)?
             .checked_add(usize::try_from(revision.sub).ok()?)?;
@@ -165,7 +165,7 @@ mod tests {
             key: Bytes::new(),
             kind: ChangeKind::Put,
             record: vec![b'x'; bytes].into(),
-            revision: Revision { main, sub },
+            revision: RecordRevision { main, sub },
             previous: None,
         }
     }
@@ -194,10 +194,10 @@ mod tests {
         assert_eq!(ring.first_main(), 4);
         ring.wrote(6);
         assert_eq!(ring.first_main(), 5);
-        assert!(ring.get(Revision { main: 4, sub: 0 }).is_none());
-        assert!(ring.get(Revision { main: 5, sub: 0 }).is_some());
-        assert!(ring.get(Revision { main: 5, sub: 1 }).is_none());
-        assert!(ring.get(Revision { main: 7, sub: 0 }).is_none());
+        assert!(ring.get(RecordRevision { main: 4, sub: 0 }).is_none());
+        assert!(ring.get(RecordRevision { main: 5, sub: 0 }).is_some());
+        assert!(ring.get(RecordRevision { main: 5, sub: 1 }).is_none());
+        assert!(ring.get(RecordRevision { main: 7, sub: 0 }).is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::ring::{Ring, StoredRecord};
 use crate::engine::{Direction, Engine, EngineError};
 use crate::error::{StorageError, StorageResult};
 use crate::record::{Record, tombstone_event};
-use crate::revision::{REVISION_KEY_BYTES, Revision};
+use crate::revision::{REVISION_KEY_BYTES, RecordRevision};
 
 /// How many records are looked up in the ring at a time, so that the writer does not wait long for it.
 const RING_LOOKUPS: usize = 128;
@@ -72,7 +72,7 @@ impl Shared {
     }
 
     /// The record of a put, that a read at `at` found alive.
-    pub(super) fn record(&self, revision: Revision, at: i64) -> StorageResult<Record> {
+    pub(super) fn record(&self, revision: RecordRevision, at: i64) -> StorageResult<Record> {
         if let Some(record) = self.ring.read().get(revision) {
             return Ok(Record {
                 bytes: record.event.clone(),
@@ -88,9 +88,9 @@ impl Shared {
     /// together is read together, whatever the order. `known` has those that are nowhere else yet.
     pub(super) fn records(
         &self,
-        revisions: &[Revision],
+        revisions: &[RecordRevision],
         at: i64,
-        known: impl Fn(Revision) -> Option<Record>,
+        known: impl Fn(RecordRevision) -> Option<Record>,
     ) -> StorageResult<Vec<Record>> {
         let mut records = vec![Record::default(); revisions.len()];
         let mut rest: Vec<([u8; REVISION_KEY_BYTES + 1], usize)> = Vec::new();
@@ -122,7 +122,7 @@ impl Shared {
     }
 
     /// What it means that the engine lacks a record.
-    fn missing(&self, revision: Revision, at: i64) -> StorageError {
+    fn missing(&self, revision: RecordRevision, at: i64) -> StorageError {
         if at < self.pins.floor() {
             return StorageError::Superseded;
         }
@@ -158,8 +158,8 @@ fn scan_page(
     bytes_max: usize,
 ) -> Result<StorageResult<(Vec<StoredRecord>, i64)>, EngineError> {
     let (start, end) = (
-        Revision::engine_floor(from),
-        Revision::engine_floor(through.saturating_add(1)),
+        RecordRevision::engine_floor(from),
+        RecordRevision::engine_floor(through.saturating_add(1)),
     );
     let mut page = Vec::new();
     let mut bytes = 0;
@@ -167,7 +167,7 @@ fn scan_page(
     let mut last_main = from;
     let mut damage = None;
     engine.scan(&start, &end, Direction::Forward, &mut |key, value| {
-        let Some((revision, tombstone)) = Revision::from_engine_key(key) else {
+        let Some((revision, tombstone)) = RecordRevision::from_engine_key(key) else {
             damage = Some(damaged_key(key));
             return ControlFlow::Break(());
         };

@@ -11,7 +11,7 @@ use crate::error::StorageResult;
 use crate::index::NEWEST;
 use crate::key_range::KeyRange;
 use crate::record::{Encoded, Record, encode_put, encode_tombstone, tombstone_bytes};
-use crate::revision::Revision;
+use crate::revision::RecordRevision;
 
 /// Put or delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub struct Change {
     /// The `KeyValue` of the event, marshalled. Of a delete: key and mod_revision only (W-11).
     pub record: Bytes,
     /// Where the change stands.
-    pub revision: Revision,
+    pub revision: RecordRevision,
     /// The record it replaced, if the key was alive: the source of prev_kv. Read it at `revision.main - 1`.
-    pub previous: Option<Revision>,
+    pub previous: Option<RecordRevision>,
 }
 
 impl Change {
@@ -154,14 +154,19 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    fn next_revision(&self) -> Revision {
-        Revision {
+    fn next_revision(&self) -> RecordRevision {
+        RecordRevision {
             main: self.main,
             sub: self.changes.len() as i64,
         }
     }
 
-    fn push(&mut self, kind: ChangeKind, encoded: Encoded, previous: Option<Revision>) -> &Change {
+    fn push(
+        &mut self,
+        kind: ChangeKind,
+        encoded: Encoded,
+        previous: Option<RecordRevision>,
+    ) -> &Change {
         let revision = self.next_revision();
         let at = self.changes.len();
         self.changes.push(Change {
@@ -185,7 +190,7 @@ impl Readable for WriteTxn<'_> {
     }
 
     /// The record of a change of this transaction.
-    fn unpublished(&self, revision: Revision) -> Option<Record> {
+    fn unpublished(&self, revision: RecordRevision) -> Option<Record> {
         if revision.main != self.main {
             return None;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 use rusd_proto::mvccpb::KeyValue;
-use rusd_storage::{Change, ChangeKind, KeyMeta, KeyRange, Revision};
+use rusd_storage::{Change, ChangeKind, KeyMeta, KeyRange, RecordRevision};
 
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -19,7 +19,7 @@ pub enum Write {
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub key: Vec<u8>,
-    pub revision: Revision,
+    pub revision: RecordRevision,
     pub create: i64,
     pub version: i64,
     pub tombstone: bool,
@@ -44,7 +44,7 @@ pub struct Model {
     pub compacted: i64,
     histories: BTreeMap<Vec<u8>, Vec<Stored>>,
     /// What etcd's database holds once compaction is through.
-    pub retained: BTreeMap<Revision, Stored>,
+    pub retained: BTreeMap<RecordRevision, Stored>,
 }
 
 impl Model {
@@ -160,9 +160,9 @@ impl Model {
         stored: Vec<u8>,
         event: Vec<u8>,
         tombstone: bool,
-        previous: Option<Revision>,
+        previous: Option<RecordRevision>,
     ) {
-        let revision = Revision {
+        let revision = RecordRevision {
             main: self.revision + 1,
             sub: changes.len() as i64,
         };
@@ -195,7 +195,7 @@ impl Model {
 
     pub fn compact(&mut self, revision: i64) {
         self.compacted = revision;
-        let keep: BTreeSet<Revision> = self
+        let keep: BTreeSet<RecordRevision> = self
             .histories
             .values()
             .filter_map(|history| Self::newest(history, revision))
@@ -206,7 +206,7 @@ impl Model {
             .retain(|at, _| at.main > revision || keep.contains(at));
     }
 
-    pub fn is_tombstone(&self, revision: Revision) -> bool {
+    pub fn is_tombstone(&self, revision: RecordRevision) -> bool {
         self.histories
             .values()
             .flatten()
@@ -239,15 +239,15 @@ impl Model {
         self.hash(revision, &keep)
     }
 
-    fn alive_revisions(&self, at: i64) -> BTreeSet<Revision> {
+    fn alive_revisions(&self, at: i64) -> BTreeSet<RecordRevision> {
         let alive = self.alive_at(&KeyRange::all(), at);
         alive.iter().map(|stored| stored.revision).collect()
     }
 
-    fn hash(&self, through: i64, keep: &BTreeSet<Revision>) -> u32 {
+    fn hash(&self, through: i64, keep: &BTreeSet<RecordRevision>) -> u32 {
         let mut hashed = b"key".to_vec();
         for (at, stored) in self.retained.range(
-            ..Revision {
+            ..RecordRevision {
                 main: through + 1,
                 sub: 0,
             },
@@ -271,7 +271,7 @@ impl Model {
 
     /// All changes from `from` on, with the record each replaced where that is still readable.
     pub fn history(&self, from: i64) -> Vec<(i64, Vec<Change>)> {
-        let mut all: BTreeMap<Revision, &Stored> = BTreeMap::new();
+        let mut all: BTreeMap<RecordRevision, &Stored> = BTreeMap::new();
         for stored in self
             .histories
             .values()
