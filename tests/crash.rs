@@ -9,7 +9,7 @@ use etcd_client::{Client, EventType, GetOptions, WatchOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rusd::storage::engine::Memory;
-use rusd::storage::{MvccOptions, MvccStore};
+use rusd::storage::{At, MvccOptions, MvccStore};
 use rusd_proto::ids::LeaseId;
 use std::collections::BTreeMap;
 use std::fs;
@@ -207,7 +207,7 @@ impl Story {
                     store.current_revision()
                 }
             };
-            assert_eq!(main, *revision);
+            assert_eq!(main.0, *revision);
         }
         (store, left)
     }
@@ -252,7 +252,7 @@ async fn run(engine: &str, rounds: u32, seed: u64, damage: bool) {
     let hash = client.maintenance_client().hash_kv(0).await.unwrap();
     assert_eq!(
         hash.hash(),
-        replayed.views().hash_kv(0).unwrap().hash,
+        replayed.views().hash_kv(At::Newest).unwrap().hash,
         "HashKV differs from a replay from empty"
     );
     println!(

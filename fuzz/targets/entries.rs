@@ -17,7 +17,7 @@ use rusd_proto::{membershippb, request};
 use rusd_state::kv::validate;
 use rusd_state::{Entry, EntryKind, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory};
-use rusd_storage::{MvccOptions, MvccStore, ReadAt, StorageResult};
+use rusd_storage::{At, MvccOptions, MvccStore, ReadAt, StorageResult};
 use std::sync::Arc;
 
 /// See the module.
@@ -185,7 +185,7 @@ fn picture(machine: &StateMachine) -> String {
         })
         .collect();
     leases.sort_by_key(|(id, _, _)| *id);
-    let hash: StorageResult<_> = machine.views().hash_kv(0);
+    let hash: StorageResult<_> = machine.views().hash_kv(At::Newest);
     format!(
         "{:?} {hash:?} {} {:?} {leases:?} {:?} {:?} {:?} {:?}",
         machine.applied(),

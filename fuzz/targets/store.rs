@@ -8,11 +8,11 @@ use super::{Case, Outcome, Target};
 use prost::Message;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
-use rusd_proto::ids::{Index, RequestId, Term};
+use rusd_proto::ids::{Index, RequestId, Revision, Term};
 use rusd_state::kv::range;
 use rusd_state::{Entry, EntryKind, KvError, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory, WriteBatch};
-use rusd_storage::{KeyRange, ReadAt, ReadView, Record, StorageError};
+use rusd_storage::{At, KeyRange, ReadAt, ReadView, Record, StorageError};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -131,10 +131,10 @@ fn read(view: &ReadView) -> Result<(), StorageError> {
         0,
         1,
         2,
-        revision / 2,
-        revision - 1,
-        revision,
-        compacted,
+        revision.0 / 2,
+        revision.0 - 1,
+        revision.0,
+        compacted.0,
         i64::MAX,
     ] {
         for (limit, sort_target, sort_order) in [(0, 0, 0), (1, 0, 1), (2, 4, 2), (0, 2, 1)] {
@@ -149,11 +149,12 @@ fn read(view: &ReadView) -> Result<(), StorageError> {
             };
             replied(range::range(view, &request))?;
         }
+        let at = At::from_wire(at);
         let walked = view.walk(&KeyRange::all(), at, &mut |_, _| ControlFlow::Continue(()));
         replied(walked.map_err(KvError::from))?;
         replied(view.hash_kv(at).map_err(KvError::from))?;
     }
-    let mut from = compacted.max(1);
+    let mut from = compacted.max(Revision(1));
     for _ in 0..STEPS_MAX {
         if from > revision {
             return Ok(());
@@ -183,10 +184,10 @@ fn write(machine: &mut StateMachine) -> Result<(), StateError> {
         }),
         ..Default::default()
     };
-    let middle = machine.keys().revision() / 2;
+    let middle = machine.keys().revision().0 / 2;
     let mut entries = requests();
     entries.insert(2, compaction(middle));
-    entries.push(compaction(machine.keys().revision()));
+    entries.push(compaction(machine.keys().revision().0));
     for request in entries {
         let (Index(applied), term) = machine.applied();
         let Some(index) = applied.checked_add(1) else {

@@ -43,9 +43,26 @@ id!(
     Index(u64), "{}"
 );
 id!(
+    /// What clients call a revision: the number of a transaction that changed keys. An empty store is at 1, and the
+    /// first change makes 2.
+    Revision(i64), "{}"
+);
+id!(
     /// The header id of a proposal: unique by member, incarnation and counter (see `request`).
     RequestId(u64), "{:x}"
 );
+
+impl Revision {
+    /// The revision after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The revision before this one: what a transaction at this one found.
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
 
 impl LeaseId {
     /// "No lease attached".

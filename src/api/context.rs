@@ -139,7 +139,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// A complete response header (G-01) at the newest revision of this member.
     pub fn header(&self) -> pb::ResponseHeader {
-        self.header_at(self.views.peek().revision())
+        self.header_at(self.views.peek().revision().0)
     }
 
     /// A complete response header at a revision.

@@ -200,8 +200,8 @@ where
             RequestUnion::CreateRequest(request) => {
                 let view = self.context.views.peek();
                 let seen = Seen {
-                    revision: view.revision(),
-                    compacted_revision: view.compacted_revision(),
+                    revision: view.revision().0,
+                    compacted_revision: view.compacted_revision().0,
                 };
                 StreamRequest::Create { request, seen }
             }

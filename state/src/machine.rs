@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use rusd_proto::conf_change::ConfChange;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
-use rusd_proto::ids::{Index, LeaseId, Term};
+use rusd_proto::ids::{Index, LeaseId, Revision, Term};
 use rusd_proto::request::first_request_field;
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError, membershippb};
 use rusd_storage::engine::Engine;
@@ -59,7 +59,7 @@ pub struct Applied {
     /// The answer. Complete only if it was wanted.
     pub result: ApplyResult,
     /// The new revision, if keys changed.
-    pub revision: Option<i64>,
+    pub revision: Option<Revision>,
     /// The changes of that revision, in order.
     pub changes: Vec<Change>,
     /// What else others have to be told, in order.
@@ -121,7 +121,7 @@ pub enum Effect {
     /// The compacted revision moved. With `physical` the reply waits until superseded records are gone.
     Compacted {
         /// The new compacted revision.
-        revision: i64,
+        revision: Revision,
         /// Whether the caller wants to wait.
         physical: bool,
     },
@@ -283,13 +283,14 @@ impl StateMachine {
     }
 
     fn compact(&mut self, request: &pb::CompactionRequest) -> Result<Applied, KvError> {
-        self.store.compact(request.revision)?;
+        let revision = Revision(request.revision);
+        self.store.compact(revision)?;
         let response = pb::CompactionResponse {
             header: header(self.store.revision()),
         };
         Ok(
             Applied::reply(ApplyReply::Compact(response)).with(Effect::Compacted {
-                revision: request.revision,
+                revision,
                 physical: request.physical,
             }),
         )
@@ -452,7 +453,7 @@ impl StateMachine {
     }
 
     /// The compacted revision whose superseded records are not all removed yet.
-    pub fn compaction_pending(&self) -> Option<i64> {
+    pub fn compaction_pending(&self) -> Option<Revision> {
         self.store.compaction_pending()
     }
 

@@ -12,8 +12,8 @@ use prost::Message;
 use rusd_proto::ids::{Index, LeaseId, Term};
 use rusd_proto::{ApplyResult, etcdserverpb::InternalRaftRequest};
 use rusd_state::{Effect, Entry, EntryKind};
-use rusd_storage::ReadAt;
 use rusd_storage::engine::{EngineKind, EngineOptions};
+use rusd_storage::{At, ReadAt};
 
 /// What a member does after an entry, on its own account.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,8 +123,8 @@ fn state(node: &mut Node) -> impl PartialEq + std::fmt::Debug + use<> {
         machine.keys().compacted_revision(),
     );
     let alarms = machine.alarms().list(0);
-    let hashes: Vec<_> = (compacted.max(1)..=revision)
-        .map(|at| node.hash_kv(at))
+    let hashes: Vec<_> = (compacted.0.max(1)..=revision.0)
+        .map(|at| node.hash_kv(At::from_wire(at)))
         .collect();
     (leases, alarms, revision, compacted, hashes)
 }

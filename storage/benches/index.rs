@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rusd_storage::index::{KeyIndex, NEWEST};
-use rusd_storage::{KeyRange, RecordRevision};
+use rusd_proto::ids::Revision;
+use rusd_storage::{At, KeyIndex, KeyRange, RecordRevision};
 
 const KEYS: usize = 1_000_000;
 
 fn at(main: i64) -> RecordRevision {
-    RecordRevision { main, sub: 0 }
+    RecordRevision {
+        main: Revision(main),
+        sub: 0,
+    }
 }
 
 /// Resident memory of this process.
@@ -78,16 +81,22 @@ fn index(criterion: &mut Criterion) {
             black_box(
                 index
                     .view()
-                    .get(&keys[random.random_range(0..KEYS)], NEWEST),
+                    .get(&keys[random.random_range(0..KEYS)], At::Newest),
             )
         });
     });
     let range = KeyRange::Between("3".into(), "b".into());
     group.bench_function("count of half the keys, now", |bencher| {
-        bencher.iter(|| black_box(index.view().count(&range, NEWEST, revision)));
+        bencher.iter(|| black_box(index.view().count(&range, At::Newest, Revision(revision))));
     });
     group.bench_function("count of half the keys, 20 000 births ago", |bencher| {
-        bencher.iter(|| black_box(index.view().count(&range, revision - 20_000, revision)));
+        bencher.iter(|| {
+            black_box(index.view().count(
+                &range,
+                At::Revision(Revision(revision - 20_000)),
+                Revision(revision),
+            ))
+        });
     });
     for every in [1u64, 16, 64, 512] {
         group.bench_function(format!("put, a view every {every}"), |bencher| {

@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rusd_proto::ids::LeaseId;
 use rusd_storage::engine::{Engine, Memory};
-use rusd_storage::{KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt};
+use rusd_storage::{At, KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt};
 
 const KEYS: usize = 1_000_000;
 
@@ -90,7 +90,8 @@ fn mvcc(criterion: &mut Criterion) {
     let view = views.load();
     group.bench_function("count of half the keys, 50 000 revisions ago", |bencher| {
         let range = KeyRange::Between("3".into(), "b".into());
-        bencher.iter(|| black_box(view.count(&range, view.revision() - 50_000)));
+        let at = At::from_wire(view.revision().0 - 50_000);
+        bencher.iter(|| black_box(view.count(&range, at)));
     });
     drop(view);
     group.bench_function("remove one superseded record", |bencher| {

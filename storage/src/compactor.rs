@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rusd_proto::ids::Revision;
 
 use crate::error::StorageResult;
 use crate::mvcc::{MvccStore, ReadAt};
@@ -29,7 +30,7 @@ pub enum CompactionMode {
 ///
 /// ```
 /// use parking_lot::Mutex;
-/// use rusd_proto::ids::LeaseId;
+/// use rusd_proto::ids::{LeaseId, Revision};
 /// use rusd_storage::compactor::{CompactionMode, Compactor};
 /// use rusd_storage::engine::Memory;
 /// use rusd_storage::{MvccOptions, MvccStore, ReadAt};
@@ -41,8 +42,8 @@ pub enum CompactionMode {
 /// for n in 0..100u8 {
 ///     store.lock().put(b"k", &[n], LeaseId::NONE)?;
 /// }
-/// assert_eq!(compactor.run(60_000)?, Some(91));
-/// assert_eq!(store.lock().compacted_revision(), 91);
+/// assert_eq!(compactor.run(60_000)?, Some(Revision(91)));
+/// assert_eq!(store.lock().compacted_revision(), Revision(91));
 /// assert_eq!(store.lock().sizes().records, 11);
 /// assert_eq!(compactor.run(60_001)?, None);
 /// # Ok::<(), rusd_storage::StorageError>(())
@@ -54,7 +55,7 @@ pub struct Compactor {
     /// When it last compacted, or began.
     last_ms: u64,
     /// When the store was at which revision, oldest first.
-    samples: VecDeque<(u64, i64)>,
+    samples: VecDeque<(u64, Revision)>,
 }
 
 impl Compactor {
@@ -71,7 +72,7 @@ impl Compactor {
 
     /// Does what is due at `now_ms`. Returns the revision it compacted to, if it did. To be called often enough: ten
     /// times per retention or interval.
-    pub fn run(&mut self, now_ms: u64) -> StorageResult<Option<i64>> {
+    pub fn run(&mut self, now_ms: u64) -> StorageResult<Option<Revision>> {
         let (revision, compacted) = {
             let store = self.store.lock();
             (store.current_revision(), store.compacted_revision())
@@ -80,11 +81,12 @@ impl Compactor {
             CompactionMode::Periodic(interval_ms) => (interval_ms, self.sample(now_ms, revision)),
             CompactionMode::Revision(interval_ms) => (
                 interval_ms,
-                Some(revision.saturating_sub_unsigned(self.retention)),
+                Some(Revision(revision.0.saturating_sub_unsigned(self.retention))),
             ),
         };
         let due = now_ms.saturating_sub(self.last_ms) >= interval_ms;
-        let Some(target) = target.filter(|&target| due && target > compacted.max(0)) else {
+        let Some(target) = target.filter(|&target| due && target > compacted.max(Revision(0)))
+        else {
             return Ok(None);
         };
         self.last_ms = now_ms;
@@ -93,7 +95,7 @@ impl Compactor {
     }
 
     /// Compacts to `revision` and removes everything that supersedes, some records at a time.
-    pub fn compact_to(&self, revision: i64) -> StorageResult<()> {
+    pub fn compact_to(&self, revision: Revision) -> StorageResult<()> {
         self.store.lock().compact(revision)?;
         loop {
             let mut store = self.store.lock();
@@ -106,7 +108,7 @@ impl Compactor {
     }
 
     /// Notes the revision of now and returns that of one retention ago.
-    fn sample(&mut self, now_ms: u64, revision: i64) -> Option<i64> {
+    fn sample(&mut self, now_ms: u64, revision: Revision) -> Option<Revision> {
         let apart_ms = (self.retention / SAMPLES).max(1);
         if self
             .samples
@@ -115,7 +117,8 @@ impl Compactor {
         {
             self.samples.push_back((now_ms, revision));
         }
-        let old_enough = |&(at_ms, _): &(u64, i64)| now_ms.saturating_sub(at_ms) >= self.retention;
+        let old_enough =
+            |&(at_ms, _): &(u64, Revision)| now_ms.saturating_sub(at_ms) >= self.retention;
         while self.samples.get(1).is_some_and(old_enough) {
             self.samples.pop_front();
         }
@@ -150,7 +153,7 @@ mod tests {
                 compactor
                     .run(second * 1000)
                     .unwrap()
-                    .map(|revision| (second, revision)),
+                    .map(|revision| (second, revision.0)),
             );
         }
         assert_eq!(compacted, [(10, 2), (15, 7), (20, 12)]);
@@ -163,6 +166,6 @@ mod tests {
         let mut compactor = Compactor::new(Arc::clone(&store), CompactionMode::Revision(0), 1000);
         store.lock().put(b"k", b"v", LeaseId::NONE).unwrap();
         assert_eq!(compactor.run(1).unwrap(), None);
-        assert_eq!(store.lock().compacted_revision(), -1);
+        assert_eq!(store.lock().compacted_revision(), Revision(-1));
     }
 }

@@ -33,4 +33,4 @@ pub use mvcc::{
     WriteTxn, check_entry,
 };
 pub use record::Record;
-pub use revision::RecordRevision;
+pub use revision::{At, RecordRevision};

@@ -31,7 +31,7 @@ const TAG_LEASE: u8 = 0x30;
 /// A stored record: a marshalled `mvccpb.KeyValue`, ready to be spliced into a reply or an event.
 ///
 /// ```
-/// use rusd_storage::{MvccOptions, MvccStore, ReadAt};
+/// use rusd_storage::{At, MvccOptions, MvccStore, ReadAt};
 /// use rusd_storage::engine::Memory;
 /// use rusd_proto::ids::LeaseId;
 /// use std::sync::Arc;
@@ -40,8 +40,8 @@ const TAG_LEASE: u8 = 0x30;
 /// let mut txn = store.begin();
 /// txn.put(b"k", b"v", LeaseId(7));
 /// txn.end();
-/// let meta = store.get(b"k", 0)?.expect("just written");
-/// let record = store.record(meta.mod_revision, 0)?;
+/// let meta = store.get(b"k", At::Newest)?.expect("just written");
+/// let record = store.record(meta.mod_revision, At::Newest)?;
 /// assert_eq!((record.key()?, record.value()?, record.lease()?), ("k".into(), "v".into(), LeaseId(7)));
 /// # Ok::<(), rusd_storage::StorageError>(())
 /// ```

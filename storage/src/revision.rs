@@ -15,6 +15,8 @@
 
 use std::fmt;
 
+use rusd_proto::ids::Revision;
+
 use crate::engine::Tree;
 
 /// The mark that ends the engine key of a tombstone.
@@ -22,20 +24,63 @@ const TOMBSTONE_MARK: u8 = b't';
 /// Length of the engine key of a record that is not a tombstone.
 pub(crate) const REVISION_KEY_BYTES: usize = 13;
 
+/// At which revision to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At the newest that the reader sees.
+    Newest,
+    /// At this one.
+    Revision(Revision),
+}
+
+impl At {
+    /// What the revision of a request asks for: 0 or less is the newest (KV-R03).
+    ///
+    /// ```
+    /// use rusd_proto::ids::Revision;
+    /// use rusd_storage::At;
+    ///
+    /// assert_eq!(At::from_wire(0), At::Newest);
+    /// assert_eq!(At::from_wire(7), At::Revision(Revision(7)));
+    /// ```
+    pub fn from_wire(revision: i64) -> Self {
+        if revision <= 0 {
+            Self::Newest
+        } else {
+            Self::Revision(Revision(revision))
+        }
+    }
+
+    /// The revision itself, for a reader whose newest is `newest`.
+    pub(crate) fn or_newest(self, newest: Revision) -> Revision {
+        match self {
+            Self::Newest => newest,
+            Self::Revision(revision) => revision,
+        }
+    }
+}
+
+impl From<Revision> for At {
+    fn from(revision: Revision) -> Self {
+        Self::Revision(revision)
+    }
+}
+
 /// The position of one change: the revision of its transaction, and its place inside it.
 ///
 /// ```
+/// use rusd_proto::ids::Revision;
 /// use rusd_storage::RecordRevision;
 ///
-/// let first = RecordRevision { main: 7, sub: 0 };
-/// let second = RecordRevision { main: 7, sub: 1 };
-/// assert!(first < second && second < RecordRevision { main: 8, sub: 0 });
+/// let first = RecordRevision { main: Revision(7), sub: 0 };
+/// let second = RecordRevision { main: Revision(7), sub: 1 };
+/// assert!(first < second && second < RecordRevision { main: Revision(8), sub: 0 });
 /// assert_eq!(second.to_string(), "7.1");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordRevision {
     /// The revision clients see: one for all changes of a transaction.
-    pub main: i64,
+    pub main: Revision,
     /// The place of the change in its transaction, from 0.
     pub sub: i64,
 }
@@ -45,15 +90,15 @@ impl RecordRevision {
     pub(crate) fn engine_key(self, tombstone: bool) -> ([u8; REVISION_KEY_BYTES + 1], usize) {
         let mut key = [TOMBSTONE_MARK; REVISION_KEY_BYTES + 1];
         key[0] = Tree::KvRev as u8;
-        key[1..9].copy_from_slice(&(self.main as u64).to_be_bytes());
+        key[1..9].copy_from_slice(&(self.main.0 as u64).to_be_bytes());
         key[9..13].copy_from_slice(&(self.sub as u32).to_be_bytes());
         (key, REVISION_KEY_BYTES + usize::from(tombstone))
     }
 
     /// The engine key at which the records of `main` begin.
-    pub(crate) fn engine_floor(main: i64) -> Vec<u8> {
+    pub(crate) fn engine_floor(main: Revision) -> Vec<u8> {
         let (key, length) = RecordRevision {
-            main: main.max(0),
+            main: main.max(Revision(0)),
             sub: 0,
         }
         .engine_key(false);
@@ -72,7 +117,7 @@ impl RecordRevision {
         }
         let main = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
         let sub = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
-        let main = i64::try_from(main).ok()?;
+        let main = Revision(i64::try_from(main).ok()?);
         Some((
             RecordRevision {
                 main,
@@ -85,7 +130,7 @@ impl RecordRevision {
     /// The 17 or 18 bytes under which etcd stores the record, which is what HashKV covers.
     pub fn wire_key(self, tombstone: bool) -> ([u8; 18], usize) {
         let mut key = [TOMBSTONE_MARK; 18];
-        key[..8].copy_from_slice(&(self.main as u64).to_be_bytes());
+        key[..8].copy_from_slice(&(self.main.0 as u64).to_be_bytes());
         key[8] = b'_';
         key[9..17].copy_from_slice(&(self.sub as u64).to_be_bytes());
         (key, 17 + usize::from(tombstone))
@@ -118,7 +163,11 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(n, &(main, sub))| {
-                let (key, length) = RecordRevision { main, sub }.engine_key(n % 2 == 1);
+                let (key, length) = RecordRevision {
+                    main: Revision(main),
+                    sub,
+                }
+                .engine_key(n % 2 == 1);
                 key[..length].to_vec()
             })
             .collect();
@@ -126,14 +175,24 @@ mod tests {
         for (n, (key, &(main, sub))) in keys.iter().zip(&revisions).enumerate() {
             assert_eq!(
                 RecordRevision::from_engine_key(key),
-                Some((RecordRevision { main, sub }, n % 2 == 1))
+                Some((
+                    RecordRevision {
+                        main: Revision(main),
+                        sub
+                    },
+                    n % 2 == 1
+                ))
             );
         }
     }
 
     #[test]
     fn damaged_engine_keys_are_not_revisions() {
-        let (key, _) = RecordRevision { main: 5, sub: 1 }.engine_key(true);
+        let (key, _) = RecordRevision {
+            main: Revision(5),
+            sub: 1,
+        }
+        .engine_key(true);
         assert_eq!(RecordRevision::from_engine_key(&key[..12]), None);
         assert_eq!(RecordRevision::from_engine_key(b""), None);
         let mut other_mark = key;

@@ -11,20 +11,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::{LeaseId, Revision};
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadView, StorageError, StorageResult,
-    Views,
+    At, KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadView, StorageError,
+    StorageResult, Views,
 };
 
 const PAIRS: u32 = 150;
 const TXNS: i64 = 6_000;
 
 fn write(store: &mut MvccStore, random: &mut StdRng, pair: u32) {
-    let revision = store.revision() + 1;
+    let revision = store.revision().next();
     let keys = [format!("left/{pair:04}"), format!("right/{pair:04}")];
-    let deletes = random.random_ratio(1, 4) && store.get(keys[0].as_bytes(), 0).unwrap().is_some();
+    let deletes =
+        random.random_ratio(1, 4) && store.get(keys[0].as_bytes(), At::Newest).unwrap().is_some();
     let mut txn = store.begin();
     for key in keys {
         if deletes {
@@ -40,29 +41,34 @@ fn write(store: &mut MvccStore, random: &mut StdRng, pair: u32) {
     assert_eq!(txn.end().revision, Some(revision));
 }
 
-/// The keys under `side` at `at`, checked record by record; pair and revision of each.
-fn side(view: &ReadView, side: &str, at: i64) -> StorageResult<Vec<(String, i64)>> {
-    let range = KeyRange::prefix(side.to_owned());
+/// The keys under `side` at `revision`, checked record by record; pair and revision of each.
+fn side(view: &ReadView, side: &str, revision: Revision) -> StorageResult<Vec<(String, Revision)>> {
+    let (at, range) = (At::from(revision), KeyRange::prefix(side.to_owned()));
     let mut found = Vec::new();
     view.walk(&range, at, &mut |key, meta| {
         found.push((String::from_utf8(key.to_vec()).unwrap(), meta.mod_revision));
         ControlFlow::Continue(())
     })?;
-    assert_eq!(view.count(&range, at)?, found.len() as i64, "count at {at}");
+    assert_eq!(
+        view.count(&range, at)?,
+        found.len() as i64,
+        "count at {revision}"
+    );
     let mut pairs = Vec::new();
-    for (key, revision) in found {
-        assert!(revision.main <= at);
-        let record = view.record(revision, at)?;
-        assert_eq!(record.value()?, format!("{key} at {}", revision.main));
-        pairs.push((key.split('/').nth(1).unwrap().to_owned(), revision.main));
+    for (key, place) in found {
+        assert!(place.main <= revision);
+        let record = view.record(place, at)?;
+        assert_eq!(record.value()?, format!("{key} at {}", place.main));
+        pairs.push((key.split('/').nth(1).unwrap().to_owned(), place.main));
     }
     Ok(pairs)
 }
 
 fn read(view: &ReadView, random: &mut StdRng) -> StorageResult<()> {
-    let at = random.random_range(view.compacted_revision().max(1)..=view.revision());
+    let oldest = view.compacted_revision().0.max(1);
+    let at = Revision(random.random_range(oldest..=view.revision().0));
     let _pin = if random.random() {
-        Some(view.register(at)?)
+        Some(view.register(At::from(at))?)
     } else {
         None
     };
@@ -73,7 +79,10 @@ fn read(view: &ReadView, random: &mut StdRng) -> StorageResult<()> {
     );
     let page = view.history(at, view.revision(), 2000, true)?;
     for (n, (main, changes)) in page.changes.iter().enumerate() {
-        assert_eq!((*main, changes.len()), (at.max(2) + n as i64, 2));
+        assert_eq!(
+            (*main, changes.len()),
+            (Revision(at.0.max(2) + n as i64), 2)
+        );
     }
     Ok(())
 }
@@ -127,7 +136,7 @@ fn p5_readers_see_whole_revisions_while_the_writer_goes_on() {
                 store.wrote(sealed.seq);
             }
             if n % 100 == 0 {
-                store.compact(n - 60).unwrap();
+                store.compact(Revision(n - 60)).unwrap();
             }
             store.compact_step(5).unwrap();
             // Let the readers have their share, however few cores there are.

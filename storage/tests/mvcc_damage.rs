@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::{LeaseId, Revision};
 use rusd_storage::engine::{Engine, Memory, Tree, WriteBatch};
 use rusd_storage::{LogPosition, MvccOptions, MvccStore, StorageError};
 
@@ -43,7 +43,10 @@ fn refusal(change: impl FnOnce(&mut WriteBatch)) -> String {
 #[test]
 fn p7_an_intact_engine_opens() {
     let store = MvccStore::open(engine(), MvccOptions::default()).unwrap();
-    assert_eq!((store.current_revision(), store.applied().index), (3, 4));
+    assert_eq!(
+        (store.current_revision(), store.applied().index),
+        (Revision(3), 4)
+    );
 }
 
 #[test]

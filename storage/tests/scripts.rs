@@ -14,11 +14,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use goldenscript::{ArgumentConsumer, Command, Context};
-use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::{LeaseId, Revision};
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    Change, ChangeKind, KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadGuard, Record,
-    WriteTxn,
+    At, Change, ChangeKind, KeyRange, LogPosition, MvccOptions, MvccStore, ReadAt, ReadGuard,
+    Record, WriteTxn,
 };
 
 enum Op {
@@ -85,7 +85,7 @@ fn show_change(change: &Change) -> String {
     }
 }
 
-fn show_keys(reader: &impl ReadAt, range: &KeyRange, at: i64) -> Result<String, Box<dyn Error>> {
+fn show_keys(reader: &impl ReadAt, range: &KeyRange, at: At) -> Result<String, Box<dyn Error>> {
     let mut output = String::new();
     let mut found = Vec::new();
     reader.walk(range, at, &mut |key, meta| {
@@ -165,7 +165,7 @@ impl Runner {
         name: &str,
         args: &mut ArgumentConsumer<'_>,
     ) -> Result<String, Box<dyn Error>> {
-        let at = number(args.take_key("rev"), 0)?;
+        let at = At::from_wire(number(args.take_key("rev"), 0)?);
         let view = args
             .take_key("view")
             .is_some()
@@ -180,9 +180,9 @@ impl Runner {
     }
 
     fn history(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Box<dyn Error>> {
-        let through = number(args.take_key("through"), i64::MAX)?;
+        let through = Revision(number(args.take_key("through"), i64::MAX)?);
         let max_bytes = number(args.take_key("max"), 1 << 20)? as usize;
-        let from = number(args.next_pos(), 1)?;
+        let from = Revision(number(args.next_pos(), 1)?);
         let page = self
             .store
             .views()
@@ -224,14 +224,14 @@ impl goldenscript::Runner for Runner {
                 let hash = self
                     .store
                     .views()
-                    .hash_kv(number(args.take_key("rev"), 0)?)?;
+                    .hash_kv(At::from_wire(number(args.take_key("rev"), 0)?))?;
                 format!(
                     "{:08x} at {} compacted {}\n",
                     hash.hash, hash.revision, hash.compact_revision
                 )
             }
             "compact" => {
-                self.store.compact(number(args.next_pos(), 0)?)?;
+                self.store.compact(Revision(number(args.next_pos(), 0)?))?;
                 String::new()
             }
             "step" => {
@@ -248,7 +248,7 @@ impl goldenscript::Runner for Runner {
                     self.store
                         .views()
                         .load()
-                        .register(number(args.next_pos(), 0)?)?,
+                        .register(At::from_wire(number(args.next_pos(), 0)?))?,
                 );
                 String::new()
             }
@@ -280,7 +280,7 @@ impl goldenscript::Runner for Runner {
                 self.store = open(&self.engine);
                 let (revision, compacted) =
                     (self.store.revision(), self.store.compacted_revision());
-                let pending = self.store.compaction_pending();
+                let pending = self.store.compaction_pending().map(|revision| revision.0);
                 format!(
                     "revision {revision} compacted {compacted} pending {pending:?} applied {}\n",
                     self.store.applied().index

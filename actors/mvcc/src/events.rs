@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use prost::Message;
 use rusd_messages::watch;
+use rusd_proto::ids::Revision;
 use rusd_proto::mvccpb;
-use rusd_storage::{Change, ChangeKind, ReadAt, StorageError, StorageResult};
+use rusd_storage::{At, Change, ChangeKind, ReadAt, StorageError, StorageResult};
 
 /// The event of a change; `previous` is the marshalled record it replaced, if that is wanted and known.
 pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
@@ -35,7 +36,7 @@ pub fn event(change: &Change, previous: Option<Bytes>) -> watch::Event {
 /// The record that `prev_kv` of a change shows, marshalled: the key's at the revision before the transaction, whatever
 /// the transaction itself did to it; None for a change that created the key, or if compaction has removed it (W-10).
 pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<Bytes>> {
-    let before = change.revision.main - 1;
+    let before = change.revision.main.previous();
     if before < reader.compacted_revision() {
         return Ok(None);
     }
@@ -46,14 +47,14 @@ pub fn previous(reader: &impl ReadAt, change: &Change) -> StorageResult<Option<B
     }
     let found = match change.previous {
         Some(previous) if previous.main <= before => Ok(Some(previous)),
-        _ if before < 1 => Ok(None),
+        _ if before < Revision(1) => Ok(None),
         _ => reader
-            .get(&change.key, before)
+            .get(&change.key, At::from(before))
             .map(|meta| meta.map(|meta| meta.mod_revision)),
     };
     let record = found.and_then(|revision| match revision {
         Some(revision) => reader
-            .record(revision, before)
+            .record(revision, At::from(before))
             .map(|record| Some(record.bytes)),
         None => Ok(None),
     });
@@ -80,8 +81,14 @@ mod tests {
             key: record.key.clone(),
             kind: ChangeKind::Delete,
             record: Bytes::from(record.encode_to_vec()),
-            revision: RecordRevision { main: 7, sub: 0 },
-            previous: Some(RecordRevision { main: 5, sub: 0 }),
+            revision: RecordRevision {
+                main: Revision(7),
+                sub: 0,
+            },
+            previous: Some(RecordRevision {
+                main: Revision(5),
+                sub: 0,
+            }),
         };
         let previous = mvccpb::KeyValue {
             mod_revision: 5,

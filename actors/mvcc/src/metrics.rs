@@ -152,6 +152,6 @@ pub fn publish(view: &ReadView) {
     DB_SIZE.set(gauge(sizes.reported_bytes()));
     DB_SIZE_IN_USE.set(gauge(sizes.reported_bytes()));
     KEYS.set(gauge(sizes.keys));
-    REVISION.set(view.revision());
-    COMPACTED.set(view.compacted_revision());
+    REVISION.set(view.revision().0);
+    COMPACTED.set(view.compacted_revision().0);
 }

@@ -213,7 +213,7 @@ fn a_batch_is_published_and_credited_before_it_is_answered() {
         let credit = world.applied.next().unwrap();
         assert_eq!(credit.through, Index(3));
         assert_eq!(*world.publications.applied.borrow(), Index(3));
-        assert_eq!(world.publications.views.peek().revision(), 3);
+        assert_eq!(world.publications.views.peek().revision().0, 3);
         let granted = LeaseChange::Granted {
             id: LeaseId(7),
             ttl_s: 60,

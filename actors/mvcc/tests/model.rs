@@ -15,7 +15,7 @@ use rusd_mvcc::{Core, Effect, Write};
 use rusd_proto::ApplyResult;
 use rusd_state::StateMachine;
 use rusd_storage::engine::{Engine, Memory};
-use rusd_storage::{MvccOptions, MvccStore, ReadAt};
+use rusd_storage::{At, MvccOptions, MvccStore, ReadAt};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ impl World {
     }
 
     fn revision(&self) -> i64 {
-        self.core.machine().views().peek().revision()
+        self.core.machine().views().peek().revision().0
     }
 
     fn applied(&self) -> u64 {
@@ -273,7 +273,7 @@ proptest! {
         }
         // The engine has everything in the end, even of entries that change nothing: another member over it knows the
         // same.
-        let hash = |core: &Core| core.machine().views().hash_kv(0).unwrap();
+        let hash = |core: &Core| core.machine().views().hash_kv(At::Newest).unwrap();
         let again = core_over(&world.engine, &world.demand);
         prop_assert_eq!(again.machine().applied().0.0, world.applied());
         prop_assert_eq!(hash(&again), hash(&world.core));

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use rusd_storage::{KeyMeta, KeyRange, ReadAt};
+use rusd_storage::{At, KeyMeta, KeyRange, ReadAt};
 
 use crate::error::KvError;
 
@@ -35,11 +35,11 @@ fn holds(reader: &impl ReadAt, compare: &pb::Compare) -> Result<bool, KvError> {
     };
     match KeyRange::from_wire(compare.key.clone(), compare.range_end.clone()) {
         KeyRange::One(key) => {
-            if let Some(meta) = reader.get(&key, 0)? {
+            if let Some(meta) = reader.get(&key, At::Newest)? {
                 let _ = visit(&meta);
             }
         }
-        keys => reader.walk(&keys, 0, &mut |_, meta| visit(meta))?,
+        keys => reader.walk(&keys, At::Newest, &mut |_, meta| visit(meta))?,
     }
     if found {
         return outcome;
@@ -50,14 +50,14 @@ fn holds(reader: &impl ReadAt, compare: &pb::Compare) -> Result<bool, KvError> {
 fn matches(reader: &impl ReadAt, compare: &pb::Compare, meta: &KeyMeta) -> Result<bool, KvError> {
     let order = match CompareTarget::try_from(compare.target) {
         Ok(CompareTarget::Version) => meta.version.cmp(&operand(compare)),
-        Ok(CompareTarget::Create) => meta.create_revision.cmp(&operand(compare)),
-        Ok(CompareTarget::Mod) => meta.mod_revision.main.cmp(&operand(compare)),
+        Ok(CompareTarget::Create) => meta.create_revision.0.cmp(&operand(compare)),
+        Ok(CompareTarget::Mod) => meta.mod_revision.main.0.cmp(&operand(compare)),
         Ok(CompareTarget::Lease) => {
-            let lease = reader.record(meta.mod_revision, 0)?.lease()?;
+            let lease = reader.record(meta.mod_revision, At::Newest)?.lease()?;
             lease.0.cmp(&operand(compare))
         }
         Ok(CompareTarget::Value) => {
-            let value = reader.record(meta.mod_revision, 0)?.value()?;
+            let value = reader.record(meta.mod_revision, At::Newest)?.value()?;
             match &compare.target_union {
                 Some(TargetUnion::Value(operand)) => value.cmp(operand),
                 _ => value.as_ref().cmp(b""),

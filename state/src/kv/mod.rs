@@ -13,11 +13,12 @@ pub mod txn;
 pub mod validate;
 
 use rusd_proto::etcdserverpb as pb;
+use rusd_proto::ids::Revision;
 
 /// A header with the revision only; the server fills in the rest.
-pub(crate) fn header(revision: i64) -> Option<pb::ResponseHeader> {
+pub(crate) fn header(revision: Revision) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader {
-        revision,
+        revision: revision.0,
         ..pb::ResponseHeader::default()
     })
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::ids::LeaseId;
-use rusd_storage::{ReadAt, Record, WriteTxn};
+use rusd_storage::{At, ReadAt, Record, WriteTxn};
 
 use super::header;
 use crate::error::KvError;
@@ -18,7 +18,7 @@ pub(crate) fn check(
     request: &pb::PutRequest,
 ) -> Result<(), KvError> {
     check_lease(leases, request)?;
-    if keeps_something(request) && reader.get(&request.key, 0)?.is_none() {
+    if keeps_something(request) && reader.get(&request.key, At::Newest)?.is_none() {
         return Err(EtcdError::KeyNotFound.into());
     }
     Ok(())
@@ -82,8 +82,8 @@ fn keeps_something(request: &pb::PutRequest) -> bool {
 }
 
 fn previous(reader: &impl ReadAt, key: &[u8]) -> Result<Option<Record>, KvError> {
-    match reader.get(key, 0)? {
-        Some(meta) => Ok(Some(reader.record(meta.mod_revision, 0)?)),
+    match reader.get(key, At::Newest)? {
+        Some(meta) => Ok(Some(reader.record(meta.mod_revision, At::Newest)?)),
         None => Ok(None),
     }
 }

@@ -18,7 +18,7 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rusd_proto::mvccpb::KeyValue;
-use rusd_storage::{KeyMeta, KeyRange, ReadAt, Record, RecordRevision, StorageError, Views};
+use rusd_storage::{At, KeyMeta, KeyRange, ReadAt, Record, RecordRevision, StorageError, Views};
 
 use super::header;
 pub use super::stream::Pager;
@@ -44,7 +44,7 @@ pub fn range(
     reader: &impl ReadAt,
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, KvError> {
-    let at = request.revision;
+    let at = At::from_wire(request.revision);
     check_revision(reader, at)?;
     let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
     let mut response = pb::RangeResponse {
@@ -76,13 +76,15 @@ pub fn range_on_newest(
     views: &Views,
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, KvError> {
-    on_newest(views, request.revision, |view| range(view, request))
+    on_newest(views, At::from_wire(request.revision), |view| {
+        range(view, request)
+    })
 }
 
 /// Runs a read on the newest view, and again on a newer one if compaction overtook it.
 pub(crate) fn on_newest<T>(
     views: &Views,
-    at: i64,
+    at: At,
     read: impl Fn(&rusd_storage::ReadView) -> Result<T, KvError>,
 ) -> Result<T, KvError> {
     for _ in 0..OPTIMISTIC_READS {
@@ -144,13 +146,13 @@ fn saturate(n: u64) -> i64 {
 }
 
 /// KV-R03. Storage checks it too, but not for a range that cannot hold a key.
-pub(crate) fn check_revision(reader: &impl ReadAt, at: i64) -> Result<(), EtcdError> {
-    if at > reader.revision() {
-        Err(EtcdError::FutureRevision)
-    } else if at > 0 && at < reader.compacted_revision() {
-        Err(EtcdError::Compacted)
-    } else {
-        Ok(())
+pub(crate) fn check_revision(reader: &impl ReadAt, at: At) -> Result<(), EtcdError> {
+    match at {
+        At::Revision(revision) if revision > reader.revision() => Err(EtcdError::FutureRevision),
+        At::Revision(revision) if revision < reader.compacted_revision() => {
+            Err(EtcdError::Compacted)
+        }
+        At::Newest | At::Revision(_) => Ok(()),
     }
 }
 
@@ -189,7 +191,7 @@ pub(crate) fn first_page(
     limit: Option<i64>,
     mut last_key: Option<&mut Vec<u8>>,
 ) -> Result<Page, KvError> {
-    let at = request.revision;
+    let at = At::from_wire(request.revision);
     let mut page = Page::default();
     if let KeyRange::One(key) = keys {
         if let Some(meta) = reader.get(key, at)? {
@@ -228,7 +230,7 @@ pub(crate) fn first_page(
 }
 
 /// The marshalled `KeyValue`s of these revisions.
-fn kvs(reader: &impl ReadAt, revisions: &[RecordRevision], at: i64) -> Result<Vec<Bytes>, KvError> {
+fn kvs(reader: &impl ReadAt, revisions: &[RecordRevision], at: At) -> Result<Vec<Bytes>, KvError> {
     let records = reader.records(revisions, at)?;
     Ok(records.into_iter().map(|record| record.bytes).collect())
 }
@@ -237,8 +239,8 @@ fn kvs(reader: &impl ReadAt, revisions: &[RecordRevision], at: i64) -> Result<Ve
 fn key_only(key: &[u8], meta: &KeyMeta) -> Bytes {
     let kv = KeyValue {
         key: Bytes::copy_from_slice(key),
-        create_revision: meta.create_revision,
-        mod_revision: meta.mod_revision.main,
+        create_revision: meta.create_revision.0,
+        mod_revision: meta.mod_revision.main.0,
         version: meta.version,
         ..KeyValue::default()
     };
@@ -282,7 +284,7 @@ impl<'a> Selection<'a> {
 
     fn run(mut self, reader: &impl ReadAt, keys: &KeyRange) -> Result<Page, KvError> {
         let request = self.request;
-        let at = request.revision;
+        let at = self.at();
         let keep = limit(request).map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
@@ -330,9 +332,13 @@ impl<'a> Selection<'a> {
         })
     }
 
+    fn at(&self) -> At {
+        At::from_wire(self.request.revision)
+    }
+
     fn passes(&self, meta: &KeyMeta) -> bool {
         let request = self.request;
-        let (created, modified) = (meta.create_revision, meta.mod_revision.main);
+        let (created, modified) = (meta.create_revision.0, meta.mod_revision.main.0);
         (request.max_mod_revision == 0 || modified <= request.max_mod_revision)
             && (request.min_mod_revision == 0 || modified >= request.min_mod_revision)
             && (request.max_create_revision == 0 || created <= request.max_create_revision)
@@ -357,10 +363,10 @@ impl<'a> Selection<'a> {
         match self.target {
             SortTarget::Key => candidate.rank = nth as i64,
             SortTarget::Version => candidate.rank = meta.version,
-            SortTarget::Create => candidate.rank = meta.create_revision,
-            SortTarget::Mod => candidate.rank = meta.mod_revision.main,
+            SortTarget::Create => candidate.rank = meta.create_revision.0,
+            SortTarget::Mod => candidate.rank = meta.mod_revision.main.0,
             SortTarget::Value => {
-                let record = reader.record(meta.mod_revision, self.request.revision)?;
+                let record = reader.record(meta.mod_revision, self.at())?;
                 candidate.value = record.value()?;
                 candidate.record = Some(record);
             }
@@ -400,6 +406,6 @@ impl<'a> Selection<'a> {
         let revisions: Vec<RecordRevision> = candidates
             .map(|candidate| candidate.meta.mod_revision)
             .collect();
-        kvs(reader, &revisions, self.request.revision)
+        kvs(reader, &revisions, self.at())
     }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 use rusd_proto::etcdserverpb as pb;
-use rusd_storage::{KeyRange, ReadAt, Views};
+use rusd_proto::ids::Revision;
+use rusd_storage::{At, KeyRange, ReadAt, Views};
 
 use super::header;
 use super::range::{check_revision, first_page, on_newest};
@@ -25,7 +26,7 @@ pub struct Pager {
     /// Keys sent.
     sent: i64,
     /// What the last chunk's header says: the newest revision when the stream began (KV-S04).
-    header_revision: i64,
+    header_revision: Revision,
     /// Chunks are steered towards this size.
     target_bytes: usize,
     finished: bool,
@@ -41,7 +42,7 @@ impl Pager {
     ) -> Self {
         let header_revision = reader.revision();
         if request.revision <= 0 {
-            request.revision = header_revision;
+            request.revision = header_revision.0;
         }
         Self {
             remaining: Some(request.limit).filter(|&limit| limit > 0),
@@ -70,7 +71,10 @@ impl Pager {
 
     /// The next chunk, read from the newest view.
     pub fn next_on_newest(&mut self, views: &Views) -> Result<pb::RangeResponse, KvError> {
-        let (response, next_key) = on_newest(views, self.request.revision, |view| self.read(view))?;
+        let (response, next_key) =
+            on_newest(views, At::from_wire(self.request.revision), |view| {
+                self.read(view)
+            })?;
         self.advance(&response, next_key);
         Ok(response)
     }
@@ -99,12 +103,13 @@ impl Pager {
             return Ok((pb::RangeResponse::default(), None));
         }
         let request = &self.request;
-        check_revision(reader, request.revision)?;
+        let at = At::from_wire(request.revision);
+        check_revision(reader, at)?;
         let keys = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
         if request.count_only {
             let response = pb::RangeResponse {
                 header: header(self.header_revision),
-                count: reader.count(&keys, request.revision)?,
+                count: reader.count(&keys, at)?,
                 ..pb::RangeResponse::default()
             };
             return Ok((response, None));
@@ -129,7 +134,7 @@ impl Pager {
         response.count = self.sent + read;
         if page.more {
             let rest = KeyRange::from_wire(next_key, request.range_end.clone());
-            response.count += reader.count(&rest, request.revision)?;
+            response.count += reader.count(&rest, at)?;
         }
         Ok((response, None))
     }

@@ -9,8 +9,8 @@ use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::etcdserverpb::request_op::Request;
 use rusd_proto::etcdserverpb::response_op::Response;
-use rusd_proto::ids::LeaseId;
-use rusd_storage::{ReadAt, Views, WriteTxn};
+use rusd_proto::ids::{LeaseId, Revision};
+use rusd_storage::{At, ReadAt, Views, WriteTxn};
 
 use super::range::on_newest;
 use super::{compare, delete, header, put, range};
@@ -68,8 +68,8 @@ pub fn read_only_on_newest(
     })
 }
 
-/// The oldest revision that a range of the transaction names; 0 if none does.
-fn oldest_revision(request: &pb::TxnRequest) -> i64 {
+/// The oldest revision that a range of the transaction names; the newest if none does.
+fn oldest_revision(request: &pb::TxnRequest) -> At {
     all_ops(request)
         .filter_map(|op| match &op.request {
             Some(Request::RequestRange(range)) => {
@@ -78,7 +78,7 @@ fn oldest_revision(request: &pb::TxnRequest) -> i64 {
             _ => None,
         })
         .min()
-        .unwrap_or(0)
+        .map_or(At::Newest, At::from_wire)
 }
 
 /// What a transaction wrote besides its changes.
@@ -183,8 +183,8 @@ fn plan_into<'a>(
 /// Unlike a range on its own, one in a transaction takes no revision below zero for the newest once something was
 /// compacted: as in etcd.
 fn check_range(reader: &impl ReadAt, request: &pb::RangeRequest) -> Result<(), EtcdError> {
-    match request.revision {
-        0 => Ok(()),
+    match Revision(request.revision) {
+        Revision(0) => Ok(()),
         at if at > reader.revision() => Err(EtcdError::FutureRevision),
         at if at < reader.compacted_revision() => Err(EtcdError::Compacted),
         _ => Ok(()),
@@ -224,7 +224,7 @@ impl Responses {
         }
     }
 
-    fn finish(self, revision: i64) -> pb::TxnResponse {
+    fn finish(self, revision: Revision) -> pb::TxnResponse {
         pb::TxnResponse {
             header: header(revision),
             ..self.done.unwrap_or_default()

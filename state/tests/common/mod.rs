@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
-use rusd_proto::ids::{Index, Term};
+use rusd_proto::ids::{Index, Revision, Term};
 use rusd_state::{Applied, Entry, EntryKind, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory};
-use rusd_storage::{MvccOptions, MvccStore};
+use rusd_storage::{At, MvccOptions, MvccStore};
 
 /// A machine, its engine, and the position of the log.
 pub struct Node {
@@ -72,10 +72,10 @@ impl Node {
         *self = Self::over(self.engine.clone());
     }
 
-    pub fn hash_kv(&mut self, revision: i64) -> (u32, i64, i64) {
+    pub fn hash_kv(&mut self, at: At) -> (u32, Revision, Revision) {
         self.machine.seal();
         self.machine.publish();
-        let hash = self.machine.views().hash_kv(revision).unwrap();
+        let hash = self.machine.views().hash_kv(at).unwrap();
         (hash.hash, hash.revision, hash.compact_revision)
     }
 }

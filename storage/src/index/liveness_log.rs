@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rusd_proto::ids::Revision;
 
 use crate::key_range::KeyRange;
 
@@ -18,7 +19,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    main: i64,
+    main: Revision,
     /// Where the key ends in the bytes of the chunk.
     end: u32,
     birth: bool,
@@ -46,7 +47,7 @@ impl Chunk {
 struct Ring {
     chunks: VecDeque<Arc<Chunk>>,
     /// Nothing above this revision has been forgotten.
-    complete_above: i64,
+    complete_above: Revision,
 }
 
 /// The ring of births and deaths, shared by the writer and all views. Each view ignores what is newer than itself.
@@ -61,7 +62,7 @@ impl LivenessLog {
     pub(super) fn new(entries_max: usize) -> Self {
         let ring = Ring {
             chunks: VecDeque::new(),
-            complete_above: 0,
+            complete_above: Revision(0),
         };
         Self {
             ring: Mutex::new(ring),
@@ -70,7 +71,7 @@ impl LivenessLog {
     }
 
     /// Notes that `key` came to life, or died.
-    pub(super) fn push(&self, main: i64, key: &[u8], birth: bool) {
+    pub(super) fn push(&self, main: Revision, key: &[u8], birth: bool) {
         let mut ring = self.ring.lock();
         if ring.chunks.back().is_none_or(|chunk| chunk.is_full()) {
             ring.chunks.push_back(Arc::default());
@@ -107,13 +108,13 @@ impl LivenessLog {
         }
     }
 
-    /// LivenessLog less deaths in the range, at the revisions in `(after, through]`. `None` if the ring does not reach
+    /// Births less deaths in the range, at the revisions in `(after, through]`. `None` if the ring does not reach
     /// back that far, or would take more than `entries_max` steps.
     pub(super) fn balance(
         &self,
         range: &KeyRange,
-        after: i64,
-        through: i64,
+        after: Revision,
+        through: Revision,
         entries_max: u64,
     ) -> Option<i64> {
         let chunks: Vec<Arc<Chunk>> = {
@@ -164,39 +165,61 @@ mod tests {
             (3, "a", false),
             (5, "c", true),
         ] {
-            log.push(main, key.as_bytes(), birth);
+            log.push(Revision(main), key.as_bytes(), birth);
         }
         let all = KeyRange::all();
-        assert_eq!(log.balance(&all, 0, 9, 99), Some(2));
-        assert_eq!(log.balance(&all, 2, 3, 99), Some(0));
-        assert_eq!(log.balance(&KeyRange::One("a".into()), 2, 9, 99), Some(-1));
+        assert_eq!(log.balance(&all, Revision(0), Revision(9), 99), Some(2));
+        assert_eq!(log.balance(&all, Revision(2), Revision(3), 99), Some(0));
+        assert_eq!(
+            log.balance(&KeyRange::One("a".into()), Revision(2), Revision(9), 99),
+            Some(-1)
+        );
         log.pop();
-        assert_eq!(log.balance(&all, 3, 9, 99), Some(0));
+        assert_eq!(log.balance(&all, Revision(3), Revision(9), 99), Some(0));
     }
 
     #[test]
     fn what_is_forgotten_is_not_guessed() {
         let log = LivenessLog::new(2 * CHUNK_ENTRIES);
         for main in 1..=(3 * CHUNK_ENTRIES as i64 + 1) {
-            log.push(main, b"k", true);
+            log.push(Revision(main), b"k", true);
         }
         let forgotten = 2 * CHUNK_ENTRIES as i64;
         assert_eq!(
-            log.balance(&KeyRange::all(), forgotten - 1, i64::MAX, u64::MAX),
+            log.balance(
+                &KeyRange::all(),
+                Revision(forgotten - 1),
+                Revision(i64::MAX),
+                u64::MAX
+            ),
             None
         );
         assert_eq!(
-            log.balance(&KeyRange::all(), forgotten, i64::MAX, u64::MAX),
+            log.balance(
+                &KeyRange::all(),
+                Revision(forgotten),
+                Revision(i64::MAX),
+                u64::MAX
+            ),
             Some(CHUNK_ENTRIES as i64 + 1)
         );
-        assert_eq!(log.balance(&KeyRange::all(), forgotten, i64::MAX, 0), None);
+        assert_eq!(
+            log.balance(&KeyRange::all(), Revision(forgotten), Revision(i64::MAX), 0),
+            None
+        );
     }
 
     #[test]
     fn a_ring_of_nothing_remembers_nothing() {
         let log = LivenessLog::new(0);
-        log.push(7, b"k", true);
-        assert_eq!(log.balance(&KeyRange::all(), 6, 7, 99), None);
-        assert_eq!(log.balance(&KeyRange::all(), 7, 7, 99), Some(0));
+        log.push(Revision(7), b"k", true);
+        assert_eq!(
+            log.balance(&KeyRange::all(), Revision(6), Revision(7), 99),
+            None
+        );
+        assert_eq!(
+            log.balance(&KeyRange::all(), Revision(7), Revision(7), 99),
+            Some(0)
+        );
     }
 }

@@ -30,6 +30,8 @@ mod tree;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use rusd_proto::ids::Revision;
+
 use liveness_log::LivenessLog;
 use node::{NEVER, Slot};
 use older_revisions::{OlderRevision, OlderRevisions};
@@ -38,10 +40,7 @@ use tree::{Edit, Fate, Tree};
 pub(crate) use older_revisions::Removed;
 
 use crate::key_range::KeyRange;
-use crate::revision::RecordRevision;
-
-/// "At the newest revision" for the index.
-pub const NEWEST: i64 = i64::MAX;
+use crate::revision::{At, RecordRevision};
 
 /// How many births and deaths are remembered unless told otherwise.
 pub const BIRTHS_MAX: usize = 65_536;
@@ -52,7 +51,7 @@ pub struct KeyMeta {
     /// The revision of its record.
     pub mod_revision: RecordRevision,
     /// The revision that created it.
-    pub create_revision: i64,
+    pub create_revision: Revision,
     /// How many times it was put since then.
     pub version: i64,
     /// The size of its marshalled record.
@@ -62,23 +61,23 @@ pub struct KeyMeta {
 /// The index as its one writer holds it.
 ///
 /// ```
-/// use rusd_storage::{KeyRange, RecordRevision};
-/// use rusd_storage::index::{KeyIndex, NEWEST};
+/// use rusd_proto::ids::Revision;
+/// use rusd_storage::{At, KeyIndex, KeyRange, RecordRevision};
 ///
-/// let at = |main| RecordRevision { main, sub: 0 };
+/// let at = |main| RecordRevision { main: Revision(main), sub: 0 };
 /// let mut index = KeyIndex::new();
 /// index.put(b"pod", at(2), |_, _| 100);
 /// let before = index.view().clone();
 /// index.put(b"pod", at(3), |create, version| {
-///     assert_eq!((create, version), (2, 2));
+///     assert_eq!((create, version), (Revision(2), 2));
 ///     120
 /// });
 /// index.tombstone(b"pod", at(4), 8);
 ///
-/// assert_eq!(index.view().get(b"pod", NEWEST), None);
-/// assert_eq!(index.view().get(b"pod", 3).map(|meta| meta.version), Some(2));
-/// assert_eq!(before.get(b"pod", NEWEST).map(|meta| meta.version), Some(1));
-/// assert_eq!(index.view().count(&KeyRange::all(), 2, 4), 1);
+/// assert_eq!(index.view().get(b"pod", At::Newest), None);
+/// assert_eq!(index.view().get(b"pod", At::from(Revision(3))).map(|meta| meta.version), Some(2));
+/// assert_eq!(before.get(b"pod", At::Newest).map(|meta| meta.version), Some(1));
+/// assert_eq!(index.view().count(&KeyRange::all(), At::from(Revision(2)), Revision(4)), 1);
 /// ```
 #[derive(Debug)]
 pub struct KeyIndex {
@@ -138,7 +137,7 @@ impl KeyIndex {
         &mut self,
         key: &[u8],
         revision: RecordRevision,
-        record_bytes: impl FnOnce(i64, i64) -> usize,
+        record_bytes: impl FnOnce(Revision, i64) -> usize,
     ) -> Option<RecordRevision> {
         let shared = &self.view.shared;
         let mut record_bytes = Some(record_bytes);
@@ -174,7 +173,7 @@ impl KeyIndex {
             .revision();
         let shared = &self.view.shared;
         self.view.tree.upsert(key, &mut |before| {
-            shared.advance(before, revision, 0, 0, record_bytes)
+            shared.advance(before, revision, Revision(0), 0, record_bytes)
         });
         shared.liveness_log.push(revision.main, key, false);
         Some(replaced)
@@ -186,11 +185,11 @@ impl KeyIndex {
         &mut self,
         key: &[u8],
         revision: RecordRevision,
-        alive: Option<(i64, i64)>,
+        alive: Option<(Revision, i64)>,
         record_bytes: usize,
     ) {
         let shared = &self.view.shared;
-        let (create, version) = alive.unwrap_or((0, 0));
+        let (create, version) = alive.unwrap_or((Revision(0), 0));
         self.view.tree.upsert(key, &mut |before| {
             shared.advance(before, revision, create, version, record_bytes)
         });
@@ -225,7 +224,7 @@ impl KeyIndex {
 
     /// Removes at most about `removed_max` of what nobody can read once the store is compacted at `limit`, and
     /// returns it. Call again until [`garbage_since`](Self::garbage_since) is above `limit`.
-    pub(crate) fn compact(&mut self, limit: i64, removed_max: usize) -> Vec<Removed> {
+    pub(crate) fn compact(&mut self, limit: Revision, removed_max: usize) -> Vec<Removed> {
         let older_revisions = &self.view.shared.older_revisions;
         let mut removed = Vec::new();
         // Leaves in which nothing is removed after all (their bound was too small) cost as well.
@@ -248,7 +247,7 @@ impl KeyIndex {
     }
 
     /// A compaction below this revision finds nothing to remove.
-    pub fn garbage_since(&self) -> i64 {
+    pub fn garbage_since(&self) -> Revision {
         self.view.tree.summary().garbage_since
     }
 
@@ -264,7 +263,7 @@ impl Shared {
         &self,
         before: Option<&Slot>,
         revision: RecordRevision,
-        create: i64,
+        create: Revision,
         version: i64,
         size: usize,
     ) -> Edit {
@@ -282,10 +281,10 @@ impl Shared {
         };
         let garbage_since = match before {
             // A tombstone without older revisions goes only once the compaction is above it.
-            None if version == 0 => revision.main + 1,
+            None if version == 0 => revision.main.next(),
             None => NEVER,
             Some(before) if before.is_alive() => revision.main,
-            Some(before) => before.main.saturating_add(1).min(revision.main),
+            Some(before) => before.main.next().min(revision.main),
         };
         Edit {
             slot,
@@ -296,7 +295,7 @@ impl Shared {
 
 impl IndexView {
     /// The key, if alive at `at`.
-    pub fn get(&self, key: &[u8], at: i64) -> Option<KeyMeta> {
+    pub fn get(&self, key: &[u8], at: At) -> Option<KeyMeta> {
         self.alive_at(self.tree.get(key)?, at)
     }
 
@@ -304,7 +303,7 @@ impl IndexView {
     pub fn walk(
         &self,
         range: &KeyRange,
-        at: i64,
+        at: At,
         visit: &mut dyn FnMut(&[u8], &KeyMeta) -> ControlFlow<()>,
     ) {
         self.tree
@@ -315,15 +314,16 @@ impl IndexView {
     }
 
     /// How many keys of the range are alive at `at`, given that the newest revision of this view is `newest`.
-    pub fn count(&self, range: &KeyRange, at: i64, newest: i64) -> u64 {
+    pub fn count(&self, range: &KeyRange, at: At, newest: Revision) -> u64 {
         let (now, _) = self.tree.measure(range);
-        if at >= newest {
+        let revision = at.or_newest(newest);
+        if revision >= newest {
             return now;
         }
-        let balance = self
-            .shared
-            .liveness_log
-            .balance(range, at, newest, now.max(CHEAP_BALANCE));
+        let balance =
+            self.shared
+                .liveness_log
+                .balance(range, revision, newest, now.max(CHEAP_BALANCE));
         if let Some(count) = balance.and_then(|balance| now.checked_add_signed(-balance)) {
             return count;
         }
@@ -340,13 +340,14 @@ impl IndexView {
         self.tree.measure(range)
     }
 
-    fn alive_at(&self, slot: &Slot, at: i64) -> Option<KeyMeta> {
-        if slot.main <= at {
-            return slot.meta();
-        }
+    fn alive_at(&self, slot: &Slot, at: At) -> Option<KeyMeta> {
+        let revision = match at {
+            At::Revision(revision) if revision < slot.main => revision,
+            _ => return slot.meta(),
+        };
         self.shared
             .older_revisions
-            .find(slot.older, at)?
+            .find(slot.older, revision)?
             .into_slot(0)
             .meta()
     }

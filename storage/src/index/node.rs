@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rusd_proto::ids::Revision;
+
 use super::KeyMeta;
 use super::packed::PackedKeys;
 use crate::revision::RecordRevision;
@@ -14,15 +16,15 @@ pub(super) const INNER_CHILDREN_MAX: usize = 24;
 /// A node whose keys take more than this is split early, so that huge keys do not make huge copies.
 pub(super) const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 /// "Nothing here ever becomes garbage."
-pub(super) const NEVER: i64 = i64::MAX;
+pub(super) const NEVER: Revision = Revision(i64::MAX);
 
 /// What is known of one key at its newest revision. 40 bytes, no pointers: a leaf is copied with one `memcpy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     /// Main part of the newest revision.
-    pub main: i64,
+    pub main: Revision,
     /// The revision that created the key; 0 for a tombstone.
-    pub create: i64,
+    pub create: Revision,
     /// The version; 0 for a tombstone.
     pub version: i64,
     /// Sub part of the newest revision.
@@ -35,8 +37,8 @@ pub(super) struct Slot {
 
 impl Slot {
     const NONE: Slot = Slot {
-        main: 0,
-        create: 0,
+        main: Revision(0),
+        create: Revision(0),
         version: 0,
         sub: 0,
         record_bytes: 0,
@@ -78,7 +80,7 @@ pub(super) struct Summary {
     /// Bytes of their records.
     pub live_bytes: u64,
     /// A compaction below this revision finds nothing to remove here. May be too small, never too large.
-    pub garbage_since: i64,
+    pub garbage_since: Revision,
 }
 
 impl Summary {
@@ -107,11 +109,11 @@ impl Summary {
 pub(super) struct Delta {
     pub live: i64,
     pub live_bytes: i64,
-    pub garbage_since: i64,
+    pub garbage_since: Revision,
 }
 
 impl Delta {
-    pub(super) fn between(before: Option<&Slot>, after: &Slot, garbage_since: i64) -> Self {
+    pub(super) fn between(before: Option<&Slot>, after: &Slot, garbage_since: Revision) -> Self {
         let weigh = |slot: &Slot| {
             if slot.is_alive() {
                 (1, i64::from(slot.record_bytes))
@@ -132,7 +134,7 @@ impl Delta {
 /// A leaf: keys and their slots, in key order. One allocation besides the bytes of the keys.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
-    pub garbage_since: i64,
+    pub garbage_since: Revision,
     pub keys: PackedKeys<LEAF_ROOM>,
     slots: [Slot; LEAF_ROOM],
 }

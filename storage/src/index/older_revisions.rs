@@ -12,6 +12,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
+use rusd_proto::ids::Revision;
 
 use super::node::{NEVER, Slot};
 use crate::revision::RecordRevision;
@@ -22,8 +23,8 @@ const SHARDS: usize = 64;
 /// One older revision of a key. A version of 0 is a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OlderRevision {
-    pub main: i64,
-    pub create: i64,
+    pub main: Revision,
+    pub create: Revision,
     pub version: i64,
     pub sub: u32,
     pub record_bytes: u32,
@@ -94,7 +95,7 @@ pub(super) struct Pruned {
     /// The key is gone altogether.
     pub gone: bool,
     /// The compacted revision from which on there is something to remove.
-    pub garbage_since: i64,
+    pub garbage_since: Revision,
 }
 
 /// Most keys have at most one older revision between two compactions; that one is stored without a detour.
@@ -229,7 +230,7 @@ impl OlderRevisions {
     }
 
     /// The newest revision not above `at`.
-    pub(super) fn find(&self, id: u64, at: i64) -> Option<OlderRevision> {
+    pub(super) fn find(&self, id: u64, at: Revision) -> Option<OlderRevision> {
         if id == 0 {
             return None;
         }
@@ -246,7 +247,7 @@ impl OlderRevisions {
     pub(super) fn prune(
         &self,
         latest: &Slot,
-        limit: i64,
+        limit: Revision,
         budget: usize,
         removed: &mut Vec<Removed>,
     ) -> Pruned {
@@ -257,7 +258,7 @@ impl OlderRevisions {
         };
         let mut shard = self.shards[shard].write();
         let older_revisions = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
-        let readable = |main, tombstone| main > limit || !(tombstone && main < limit);
+        let readable = |main: Revision, tombstone| main > limit || !(tombstone && main < limit);
         let garbage = if latest.main <= limit {
             older_revisions.len()
         } else {
@@ -273,12 +274,12 @@ impl OlderRevisions {
         // A view that reads between `limit` and the newest revision still looks here, and must not find another key.
         let keeps_cell = latest.older != 0 && latest.main > limit;
         let garbage_since = match rest {
-            [first, ..] if first.is_tombstone() => first.main + 1,
+            [first, ..] if first.is_tombstone() => first.main.next(),
             [_, second, ..] => second.main,
             [_] => latest.main,
             [] if keeps_cell => latest.main,
             [] if latest.is_alive() => NEVER,
-            [] => latest.main + 1,
+            [] => latest.main.next(),
         };
         let mut gone = rest.is_empty() && !readable(latest.main, !latest.is_alive());
         if gone && taken < budget {
@@ -325,8 +326,8 @@ mod tests {
 
     fn older(main: i64, version: i64) -> OlderRevision {
         OlderRevision {
-            main,
-            create: 1,
+            main: Revision(main),
+            create: Revision(1),
             version,
             sub: 0,
             record_bytes: 1,
@@ -344,13 +345,14 @@ mod tests {
     }
 
     fn removed_at(limit: i64) -> (Vec<i64>, Pruned) {
+        let limit = Revision(limit);
         let (older_revisions, slot) = example();
         let mut removed = Vec::new();
         let pruned = older_revisions.prune(&slot, limit, usize::MAX, &mut removed);
         (
             removed
                 .iter()
-                .map(|removed| removed.revision.main)
+                .map(|removed| removed.revision.main.0)
                 .collect(),
             pruned,
         )
@@ -359,7 +361,11 @@ mod tests {
     #[test]
     fn find_returns_the_newest_not_above() {
         let (older_revisions, slot) = example();
-        let found = |at| older_revisions.find(slot.older, at).map(|older| older.main);
+        let found = |at| {
+            older_revisions
+                .find(slot.older, Revision(at))
+                .map(|older| older.main.0)
+        };
         assert_eq!(
             [1, 2, 3, 4, 7, 99].map(found),
             [None, Some(2), Some(2), Some(4), Some(6), Some(8)]
@@ -385,25 +391,25 @@ mod tests {
         let id = older_revisions.push(0, older(2, 1));
         let deleted = older(5, 0).into_slot(id);
         let mut removed = Vec::new();
-        let at_tombstone = older_revisions.prune(&deleted, 5, usize::MAX, &mut removed);
+        let at_tombstone = older_revisions.prune(&deleted, Revision(5), usize::MAX, &mut removed);
         assert_eq!(
             at_tombstone,
             Pruned {
                 older: 0,
                 gone: false,
-                garbage_since: 6
+                garbage_since: Revision(6)
             }
         );
         let deleted = older(5, 0).into_slot(0);
         assert!(
             older_revisions
-                .prune(&deleted, 6, usize::MAX, &mut removed)
+                .prune(&deleted, Revision(6), usize::MAX, &mut removed)
                 .gone
         );
         assert_eq!(
             removed
                 .iter()
-                .map(|removed| removed.revision.main)
+                .map(|removed| removed.revision.main.0)
                 .collect::<Vec<_>>(),
             [2, 5]
         );
@@ -415,7 +421,11 @@ mod tests {
             let (_, pruned) = removed_at(limit);
             let next = (limit + 1..12)
                 .find(|&limit| removed_at(limit).0.len() > removed_at(limit - 1).0.len());
-            assert_eq!(pruned.garbage_since, next.unwrap_or(NEVER), "after {limit}");
+            assert_eq!(
+                pruned.garbage_since,
+                next.map_or(NEVER, Revision),
+                "after {limit}"
+            );
         }
     }
 
@@ -424,13 +434,15 @@ mod tests {
         let (older_revisions, mut slot) = example();
         let mut removed = Vec::new();
         for _ in 0..4 {
-            slot.older = older_revisions.prune(&slot, 10, 1, &mut removed).older;
+            slot.older = older_revisions
+                .prune(&slot, Revision(10), 1, &mut removed)
+                .older;
         }
         assert_eq!(slot.older, 0);
         assert_eq!(
             removed
                 .iter()
-                .map(|removed| removed.revision.main)
+                .map(|removed| removed.revision.main.0)
                 .collect::<Vec<_>>(),
             [2, 4, 6, 8]
         );
@@ -457,13 +469,13 @@ mod tests {
         let id = older_revisions.push(0, older(6, 0));
         let slot = older(10, 1).into_slot(id);
         let mut removed = Vec::new();
-        let pruned = older_revisions.prune(&slot, 7, usize::MAX, &mut removed);
+        let pruned = older_revisions.prune(&slot, Revision(7), usize::MAX, &mut removed);
         assert_eq!(
             pruned,
             Pruned {
                 older: id,
                 gone: false,
-                garbage_since: 10
+                garbage_since: Revision(10)
             }
         );
         assert_eq!(removed.len(), 1);
@@ -471,8 +483,8 @@ mod tests {
             .map(|_| older_revisions.push(0, older(7, 1)))
             .collect();
         assert!(!others.contains(&id));
-        assert_eq!(older_revisions.find(id, 9), None);
-        let pruned = older_revisions.prune(&slot, 10, usize::MAX, &mut removed);
+        assert_eq!(older_revisions.find(id, Revision(9)), None);
+        let pruned = older_revisions.prune(&slot, Revision(10), usize::MAX, &mut removed);
         assert_eq!(
             pruned,
             Pruned {

@@ -8,6 +8,8 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use rusd_proto::ids::Revision;
+
 use super::node::{Child, Delta, Inner, Leaf, NEVER, Node, Slot, Summary};
 use super::packed::separator;
 use crate::key_range::KeyRange;
@@ -18,13 +20,13 @@ pub(super) struct Edit {
     /// The slot to store.
     pub slot: Slot,
     /// The compacted revision from which on the edit leaves something to remove.
-    pub garbage_since: i64,
+    pub garbage_since: Revision,
 }
 
 /// What a sweep makes of a slot that may hold garbage.
 pub(super) enum Fate {
     /// The slot stays; nothing can be removed from it below this compacted revision.
-    Keep(i64),
+    Keep(Revision),
     /// The key goes.
     Remove,
     /// The slot stays as it is now, and the sweep ends here.
@@ -150,7 +152,7 @@ impl Tree {
     /// none does, until the visitor stops it or `leaves_max` leaves are done.
     pub(super) fn sweep(
         &mut self,
-        limit: i64,
+        limit: Revision,
         leaves_max: usize,
         visit: &mut dyn FnMut(&[u8], &mut Slot) -> Fate,
     ) {
@@ -329,7 +331,7 @@ fn walk_node(
 
 /// A sweep under way.
 struct Sweep<'a> {
-    limit: i64,
+    limit: Revision,
     leaves_left: usize,
     key: Vec<u8>,
     visit: &'a mut dyn FnMut(&[u8], &mut Slot) -> Fate,

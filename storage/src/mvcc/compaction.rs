@@ -7,6 +7,8 @@
 //! remove, so a step goes straight there. Nothing needs to be remembered for a restart: what the engine still has, the
 //! index has again.
 
+use rusd_proto::ids::Revision;
+
 use super::meta;
 use super::removal::SWEPT_PER_REMOVED;
 use super::{CompactionHash, MvccStore};
@@ -31,9 +33,9 @@ impl MvccStore {
     /// [`FutureRevision`](StorageError::FutureRevision) above the current revision.
     ///
     /// ```
-    /// use rusd_proto::ids::LeaseId;
+    /// use rusd_proto::ids::{LeaseId, Revision};
     /// use rusd_storage::engine::Memory;
-    /// use rusd_storage::{MvccOptions, MvccStore, ReadAt};
+    /// use rusd_storage::{At, MvccOptions, MvccStore, ReadAt};
     /// use std::sync::Arc;
     ///
     /// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
@@ -42,14 +44,14 @@ impl MvccStore {
     ///     txn.put(b"k", value, LeaseId::NONE);
     ///     txn.end();
     /// }
-    /// store.compact(3)?;
-    /// assert!(store.get(b"k", 2).is_err());
-    /// assert_eq!(store.get(b"k", 3)?.map(|meta| meta.version), Some(2));
+    /// store.compact(Revision(3))?;
+    /// assert!(store.get(b"k", At::Revision(Revision(2))).is_err());
+    /// assert_eq!(store.get(b"k", At::Revision(Revision(3)))?.map(|meta| meta.version), Some(2));
     /// let step = store.compact_step(1000)?;
     /// assert_eq!((step.removed, step.finished), (1, true));
     /// # Ok::<(), rusd_storage::StorageError>(())
     /// ```
-    pub fn compact(&mut self, revision: i64) -> StorageResult<()> {
+    pub fn compact(&mut self, revision: Revision) -> StorageResult<()> {
         if revision <= self.compacted {
             return Err(StorageError::Compacted);
         }
@@ -57,7 +59,7 @@ impl MvccStore {
             return Err(StorageError::FutureRevision);
         }
         // HashKV at 0 asks for the newest revision, not for a compaction's.
-        let hashed = self.compaction_pending().is_none() && revision > 0;
+        let hashed = self.compaction_pending().is_none() && revision > Revision(0);
         self.compaction_hash = hashed
             .then(|| CompactionHash::new(self.view(), revision))
             .flatten();
@@ -123,7 +125,7 @@ impl MvccStore {
     }
 
     /// The compacted revision whose superseded records are not all removed yet.
-    pub fn compaction_pending(&self) -> Option<i64> {
+    pub fn compaction_pending(&self) -> Option<Revision> {
         (self.compact_finished < self.compacted).then_some(self.compacted)
     }
 }

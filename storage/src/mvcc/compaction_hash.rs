@@ -13,6 +13,8 @@
 //! a shared machine of two cores, without a difference to the puts that run beside it. That much later the removal
 //! begins.
 
+use rusd_proto::ids::Revision;
+
 use super::kept_hashes::HashKv;
 use super::pins::ReadGuard;
 use super::view::ReadView;
@@ -21,14 +23,14 @@ use crate::error::StorageResult;
 /// A compaction to be hashed.
 pub struct CompactionHash {
     before: ReadView,
-    revision: i64,
+    revision: Revision,
     _pin: ReadGuard,
 }
 
 impl CompactionHash {
     /// `before` has everything through `revision`, at which it is about to be compacted.
-    pub(super) fn new(before: ReadView, revision: i64) -> Option<Self> {
-        let pin = before.shared.pins.pin(before.compacted.max(0))?;
+    pub(super) fn new(before: ReadView, revision: Revision) -> Option<Self> {
+        let pin = before.shared.pins.pin(before.compacted.max(Revision(0)))?;
         Some(Self {
             before,
             revision,
@@ -44,7 +46,7 @@ impl CompactionHash {
     }
 
     /// As HashKV, but that a key deleted at the compacted revision itself counts as kept.
-    fn kept_at(&self) -> StorageResult<i64> {
+    fn kept_at(&self) -> StorageResult<Revision> {
         let (revision, view) = (self.revision, &self.before);
         let kept = view.kept_at(revision);
         if kept == revision || !view.deletes_at(revision)? {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::{LeaseId, Revision};
 use rusd_proto::mvccpb::KeyValue;
 
 use super::{Change, LogPosition, MvccOptions, MvccStore, ReadAt};
@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::error::StorageResult;
 use crate::key_range::KeyRange;
 use crate::record::Record;
-use crate::revision::RecordRevision;
+use crate::revision::{At, RecordRevision};
 
 /// How much history is read at a time.
 const PAGE_BYTES: usize = 1 << 20;
@@ -38,9 +38,9 @@ pub enum CompareTarget {
     /// The version; 0 for a key that does not exist.
     Version(i64),
     /// The create revision; 0 for a key that does not exist.
-    CreateRevision(i64),
+    CreateRevision(Revision),
     /// The mod revision; 0 for a key that does not exist.
-    ModRevision(i64),
+    ModRevision(Revision),
     /// The value; no comparison with a key that does not exist is true (KV-T03).
     Value(Bytes),
     /// The lease; 0 for a key that does not exist.
@@ -89,8 +89,8 @@ pub enum TxnOp {
     Range {
         /// Which keys.
         range: KeyRange,
-        /// At which revision; 0 for the newest.
-        revision: i64,
+        /// At which revision.
+        at: At,
         /// At most so many; 0 for all.
         limit: usize,
     },
@@ -113,7 +113,7 @@ pub struct TxnResult {
     /// All conditions held.
     pub succeeded: bool,
     /// The revision of the store afterwards.
-    pub revision: i64,
+    pub revision: Revision,
     /// The results of the operations, in order.
     pub results: Vec<TxnOpResult>,
 }
@@ -121,19 +121,21 @@ pub struct TxnResult {
 impl Compare {
     /// Whether the condition holds for what `reader` sees.
     fn holds(&self, reader: &impl ReadAt) -> StorageResult<bool> {
-        let meta = reader.get(&self.key, 0)?;
+        let meta = reader.get(&self.key, At::Newest)?;
         let number = |of: fn(&crate::index::KeyMeta) -> i64| meta.as_ref().map_or(0, of);
         let record = || {
             meta.as_ref()
-                .map(|meta| reader.record(meta.mod_revision, 0))
+                .map(|meta| reader.record(meta.mod_revision, At::Newest))
                 .transpose()
         };
         let ordering = match &self.target {
             CompareTarget::Version(target) => number(|meta| meta.version).cmp(target),
             CompareTarget::CreateRevision(target) => {
-                number(|meta| meta.create_revision).cmp(target)
+                number(|meta| meta.create_revision.0).cmp(&target.0)
             }
-            CompareTarget::ModRevision(target) => number(|meta| meta.mod_revision.main).cmp(target),
+            CompareTarget::ModRevision(target) => {
+                number(|meta| meta.mod_revision.main.0).cmp(&target.0)
+            }
             CompareTarget::Lease(target) => record()?
                 .map_or(Ok(LeaseId::NONE), |record| record.lease())?
                 .cmp(target),
@@ -155,11 +157,11 @@ impl Compare {
 fn read_range(
     reader: &impl ReadAt,
     range: &KeyRange,
-    revision: i64,
+    at: At,
     limit: usize,
     count_only: bool,
 ) -> StorageResult<RangeResult> {
-    let count = reader.count(range, revision)?;
+    let count = reader.count(range, at)?;
     if count_only {
         return Ok(RangeResult {
             count,
@@ -168,14 +170,14 @@ fn read_range(
     }
     let limit = if limit == 0 { usize::MAX } else { limit };
     let mut found = Vec::new();
-    reader.walk(range, revision, &mut |_, meta| {
+    reader.walk(range, at, &mut |_, meta| {
         if found.len() == limit {
             return ControlFlow::Break(());
         }
         found.push(meta.mod_revision);
         ControlFlow::Continue(())
     })?;
-    let decode = |&at: &RecordRevision| reader.record(at, revision)?.decode();
+    let decode = |&revision: &RecordRevision| reader.record(revision, at)?.decode();
     let kvs = found
         .iter()
         .map(decode)
@@ -190,10 +192,10 @@ fn read_range(
 /// The store embedded in a program, without a log or a server above it.
 ///
 /// ```
-/// use rusd_proto::ids::LeaseId;
+/// use rusd_proto::ids::{LeaseId, Revision};
 /// use rusd_storage::backend::{Backend, BackendConfig};
 /// use rusd_storage::mvcc::{Compare, CompareResult, CompareTarget, TxnOp};
-/// use rusd_storage::{KeyRange, MvccStore};
+/// use rusd_storage::{At, KeyRange, MvccStore};
 ///
 /// let dir = tempfile::tempdir()?;
 /// let config = BackendConfig { data_dir: dir.path().to_owned(), ..BackendConfig::default() };
@@ -201,7 +203,7 @@ fn read_range(
 /// let mut store = MvccStore::new(backend.clone())?;
 ///
 /// let (revision, kv) = store.put(b"color", b"blue", LeaseId::NONE)?;
-/// assert_eq!((revision.main, kv.version), (2, 1));
+/// assert_eq!((revision.main, kv.version), (Revision(2), 1));
 /// let key = KeyRange::One("color".into());
 /// let is_blue = Compare {
 ///     key: "color".into(),
@@ -210,12 +212,12 @@ fn read_range(
 /// };
 /// let repaint = TxnOp::Put { key: "color".into(), value: "red".into(), lease: LeaseId::NONE };
 /// assert!(store.txn(&[is_blue], &[repaint], &[])?.succeeded);
-/// assert_eq!(store.range(b"color", b"", 0, 0, false)?.kvs[0].value, "red");
-/// assert_eq!(store.range(b"color", b"", 2, 0, false)?.kvs[0].value, "blue");
+/// assert_eq!(store.range(b"color", b"", At::Newest, 0, false)?.kvs[0].value, "red");
+/// assert_eq!(store.range(b"color", b"", At::Revision(Revision(2)), 0, false)?.kvs[0].value, "blue");
 ///
 /// assert_eq!(store.delete_range(b"a", b"z")?, 1);
-/// assert_eq!(store.watch_events(2)?.len(), 3);
-/// assert_eq!(store.current_revision(), 4);
+/// assert_eq!(store.watch_events(Revision(2))?.len(), 3);
+/// assert_eq!(store.current_revision(), Revision(4));
 /// drop(store);
 /// backend.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -227,7 +229,7 @@ impl MvccStore {
     }
 
     /// The newest revision. An empty store is at 1, its first put at 2.
-    pub fn current_revision(&self) -> i64 {
+    pub fn current_revision(&self) -> Revision {
         self.revision
     }
 
@@ -260,17 +262,17 @@ impl MvccStore {
         Ok(deleted)
     }
 
-    /// Reads the keys in `[start, end)`, by etcd's rules for the end of a range, at a revision (0: the newest), at most
+    /// Reads the keys in `[start, end)`, by etcd's rules for the end of a range, at a revision, at most
     /// `limit` of them (0: all), or only counts them.
     pub fn range(
         &self,
         start: &[u8],
         end: &[u8],
-        revision: i64,
+        at: At,
         limit: usize,
         count_only: bool,
     ) -> StorageResult<RangeResult> {
-        read_range(self, &wire_range(start, end), revision, limit, count_only)
+        read_range(self, &wire_range(start, end), at, limit, count_only)
     }
 
     /// Applies `success` if all of `compares` hold, `failure` otherwise: all of it under one revision, or nothing if an
@@ -293,11 +295,9 @@ impl MvccStore {
                     TxnOpResult::Put(txn.put(key, value, *lease).revision)
                 }
                 TxnOp::Delete(range) => TxnOpResult::Deleted(txn.delete(range)?.len()),
-                TxnOp::Range {
-                    range,
-                    revision,
-                    limit,
-                } => TxnOpResult::Range(read_range(&txn, range, *revision, *limit, false)?),
+                TxnOp::Range { range, at, limit } => {
+                    TxnOpResult::Range(read_range(&txn, range, *at, *limit, false)?)
+                }
             });
         }
         txn.end();
@@ -311,7 +311,10 @@ impl MvccStore {
 
     /// Every change from `start_revision` on, by revision. [`Compacted`](crate::StorageError::Compacted) if it lies
     /// below the compacted revision.
-    pub fn watch_events(&self, start_revision: i64) -> StorageResult<BTreeMap<i64, Vec<Change>>> {
+    pub fn watch_events(
+        &self,
+        start_revision: Revision,
+    ) -> StorageResult<BTreeMap<Revision, Vec<Change>>> {
         let view = self.views().load();
         let (mut events, mut next) = (BTreeMap::new(), start_revision);
         loop {

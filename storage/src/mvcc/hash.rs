@@ -10,11 +10,14 @@
 //!
 //! A tombstone at or below the compacted revision never counts.
 
+use rusd_proto::ids::Revision;
+
 use super::kept_hashes::HashKv;
 use super::view::ReadView;
 use crate::error::{StorageError, StorageResult};
 use crate::key_range::KeyRange;
 use crate::record::{Fields, tombstone_bytes};
+use crate::revision::At;
 
 /// The name of etcd's bucket.
 const BUCKET: &[u8] = b"key";
@@ -22,32 +25,33 @@ const BUCKET: &[u8] = b"key";
 const PAGE_BYTES: usize = 1 << 20;
 
 impl ReadView {
-    /// HashKV at `revision` (0: the newest of this view). Reads the whole history up to there; physical compaction
+    /// HashKV at a revision. Reads the whole history up to there; physical compaction
     /// waits for it. [`Superseded`](StorageError::Superseded) if this view is too old to begin with.
-    pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
-        if revision > 0 && revision < self.compacted {
+    pub fn hash_kv(&self, at: At) -> StorageResult<HashKv> {
+        let through = at.or_newest(self.revision);
+        // Below 1 there is nothing to hash, and nothing of it can be compacted: as in etcd.
+        if through > Revision(0) && through < self.compacted {
             return Err(StorageError::Compacted);
         }
-        if revision > self.revision {
+        if through > self.revision {
             return Err(StorageError::FutureRevision);
         }
-        let through = if revision == 0 {
-            self.revision
-        } else {
-            revision
-        };
         let _pin = self
             .shared
             .pins
-            .pin(self.compacted.max(0))
+            .pin(self.compacted.max(Revision(0)))
             .ok_or(StorageError::Superseded)?;
         self.hash(through, self.kept_at(through))
     }
 
     /// At which revision the records that were compacted have to be their key's newest to count in a hash through
     /// `through`.
-    pub(super) fn kept_at(&self, through: i64) -> i64 {
-        if self.index.count(&KeyRange::all(), through, self.revision) > 0 {
+    pub(super) fn kept_at(&self, through: Revision) -> Revision {
+        if self
+            .index
+            .count(&KeyRange::all(), At::from(through), self.revision)
+            > 0
+        {
             through
         } else {
             self.compacted
@@ -55,15 +59,15 @@ impl ReadView {
     }
 
     /// Whether a key was deleted at a revision.
-    pub(super) fn deletes_at(&self, revision: i64) -> StorageResult<bool> {
+    pub(super) fn deletes_at(&self, revision: Revision) -> StorageResult<bool> {
         let (records, _) = self.shared.page(revision, revision, PAGE_BYTES)?;
         Ok(records.iter().any(|record| record.tombstone))
     }
 
     /// The hash through `through`, which has to be readable: whoever calls has pinned the compacted revision.
-    pub(super) fn hash(&self, through: i64, kept_at: i64) -> StorageResult<HashKv> {
+    pub(super) fn hash(&self, through: Revision, kept_at: Revision) -> StorageResult<HashKv> {
         let mut hash = crc32c::crc32c(BUCKET);
-        let mut from = 1;
+        let mut from = Revision(1);
         while from <= through {
             let (records, next) = self.shared.page(from, through, PAGE_BYTES)?;
             from = next;
@@ -73,7 +77,7 @@ impl ReadView {
                 if record.revision.main <= self.compacted {
                     let kept = self
                         .index
-                        .get(key, kept_at)
+                        .get(key, At::from(kept_at))
                         .is_some_and(|meta| meta.mod_revision == record.revision);
                     if record.tombstone || !kept {
                         continue;

@@ -1,18 +1,21 @@
 //! History, for watchers that catch up.
 
+use rusd_proto::ids::Revision;
+
 use super::ring::StoredRecord;
 use super::view::ReadView;
 use super::{Change, ChangeKind};
 use crate::error::{StorageError, StorageResult};
 use crate::record::Fields;
+use crate::revision::At;
 
 /// A page of history, whole revisions only (W-12).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryPage {
     /// Main revision and its changes, in order.
-    pub changes: Vec<(i64, Vec<Change>)>,
+    pub changes: Vec<(Revision, Vec<Change>)>,
     /// Where the next page begins; beyond `through` when this was the last.
-    pub next_revision: i64,
+    pub next_revision: Revision,
 }
 
 impl ReadView {
@@ -24,7 +27,7 @@ impl ReadView {
     /// `with_previous`, `previous` is filled where the record replaced is still retained (W-10).
     ///
     /// ```
-    /// use rusd_proto::ids::LeaseId;
+    /// use rusd_proto::ids::{LeaseId, Revision};
     /// use rusd_storage::engine::Memory;
     /// use rusd_storage::{MvccOptions, MvccStore, RecordRevision};
     /// use std::sync::Arc;
@@ -36,22 +39,22 @@ impl ReadView {
     ///     txn.end();
     /// }
     /// store.publish();
-    /// let page = store.views().load().history(3, 3, 1 << 20, true)?;
-    /// assert_eq!(page.next_revision, 4);
-    /// assert_eq!(page.changes[0].1[0].previous, Some(RecordRevision { main: 2, sub: 0 }));
+    /// let page = store.views().load().history(Revision(3), Revision(3), 1 << 20, true)?;
+    /// assert_eq!(page.next_revision, Revision(4));
+    /// assert_eq!(page.changes[0].1[0].previous, Some(RecordRevision { main: Revision(2), sub: 0 }));
     /// # Ok::<(), rusd_storage::StorageError>(())
     /// ```
     pub fn history(
         &self,
-        from: i64,
-        through: i64,
+        from: Revision,
+        through: Revision,
         max_bytes: usize,
         with_previous: bool,
     ) -> StorageResult<HistoryPage> {
         if from < self.compacted {
             return Err(StorageError::Compacted);
         }
-        let from = from.max(1);
+        let from = from.max(Revision(1));
         let through = through.min(self.revision);
         if from > through {
             return Ok(HistoryPage {
@@ -90,9 +93,11 @@ impl ReadView {
 
     fn change(&self, record: StoredRecord, with_previous: bool) -> StorageResult<Change> {
         let key = record.event.slice(Fields::read(&record.event)?.key);
-        let before = record.revision.main - 1;
+        let before = record.revision.main.previous();
         let previous = if with_previous && before >= self.compacted {
-            self.index.get(&key, before).map(|meta| meta.mod_revision)
+            self.index
+                .get(&key, At::from(before))
+                .map(|meta| meta.mod_revision)
         } else {
             None
         };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
+use rusd_proto::ids::Revision;
 
 /// The result of HashKV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,9 +11,9 @@ pub struct HashKv {
     /// CRC-32C, as etcd computes it.
     pub hash: u32,
     /// The revision that was hashed.
-    pub revision: i64,
+    pub revision: Revision,
     /// The compacted revision it was computed under; -1 for none.
-    pub compact_revision: i64,
+    pub compact_revision: Revision,
 }
 
 /// How many are kept.
@@ -24,7 +25,7 @@ pub(super) struct CompactionHashes(Mutex<VecDeque<HashKv>>);
 
 impl CompactionHashes {
     /// The hash of the compaction at `revision`.
-    pub(super) fn at(&self, revision: i64) -> Option<HashKv> {
+    pub(super) fn at(&self, revision: Revision) -> Option<HashKv> {
         let hashes = self.0.lock();
         hashes
             .iter()

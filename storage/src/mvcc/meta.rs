@@ -7,6 +7,8 @@
 //!   m compact_finished     i64: the one whose superseded records have all been removed
 //! ```
 
+use rusd_proto::ids::Revision;
+
 use super::LogPosition;
 use crate::engine::{Engine, Tree, WriteBatch};
 use crate::error::{StorageError, StorageResult};
@@ -19,17 +21,17 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) struct Meta {
     pub format: Option<u32>,
     pub applied: LogPosition,
-    pub revision: i64,
-    pub compact_scheduled: Option<i64>,
-    pub compact_finished: Option<i64>,
+    pub revision: Revision,
+    pub compact_scheduled: Option<Revision>,
+    pub compact_finished: Option<Revision>,
 }
 
 impl Meta {
     pub(super) fn read(engine: &dyn Engine) -> StorageResult<Self> {
         let mut meta = Self {
             format: read(engine, b"format", u32::from_be_bytes)?,
-            compact_scheduled: read(engine, b"compact_scheduled", i64::from_be_bytes)?,
-            compact_finished: read(engine, b"compact_finished", i64::from_be_bytes)?,
+            compact_scheduled: read(engine, b"compact_scheduled", revision)?,
+            compact_finished: read(engine, b"compact_finished", revision)?,
             ..Self::default()
         };
         if let Some((index, term, revision)) = read(engine, b"applied", |bytes: [u8; 24]| {
@@ -38,13 +40,17 @@ impl Meta {
                 number.copy_from_slice(&bytes[at..at + 8]);
                 u64::from_be_bytes(number)
             };
-            (number(0), number(8), number(16) as i64)
+            (number(0), number(8), Revision(number(16) as i64))
         })? {
             meta.applied = LogPosition { index, term };
             meta.revision = revision;
         }
         Ok(meta)
     }
+}
+
+fn revision(bytes: [u8; 8]) -> Revision {
+    Revision(i64::from_be_bytes(bytes))
 }
 
 fn read<const N: usize, T>(
@@ -69,24 +75,24 @@ pub(super) fn put_format(batch: &mut WriteBatch) {
     batch.put(Tree::Meta.key(b"format"), FORMAT.to_be_bytes().to_vec());
 }
 
-pub(super) fn put_applied(batch: &mut WriteBatch, applied: LogPosition, revision: i64) {
+pub(super) fn put_applied(batch: &mut WriteBatch, applied: LogPosition, revision: Revision) {
     let mut value = Vec::with_capacity(24);
     value.extend_from_slice(&applied.index.to_be_bytes());
     value.extend_from_slice(&applied.term.to_be_bytes());
-    value.extend_from_slice(&revision.to_be_bytes());
+    value.extend_from_slice(&revision.0.to_be_bytes());
     batch.put(Tree::Meta.key(b"applied"), value);
 }
 
-pub(super) fn put_compact_scheduled(batch: &mut WriteBatch, revision: i64) {
+pub(super) fn put_compact_scheduled(batch: &mut WriteBatch, revision: Revision) {
     batch.put(
         Tree::Meta.key(b"compact_scheduled"),
-        revision.to_be_bytes().to_vec(),
+        revision.0.to_be_bytes().to_vec(),
     );
 }
 
-pub(super) fn put_compact_finished(batch: &mut WriteBatch, revision: i64) {
+pub(super) fn put_compact_finished(batch: &mut WriteBatch, revision: Revision) {
     batch.put(
         Tree::Meta.key(b"compact_finished"),
-        revision.to_be_bytes().to_vec(),
+        revision.0.to_be_bytes().to_vec(),
     );
 }

@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use rusd_proto::ids::Revision;
 
 pub use compaction::CompactStep;
 pub use compaction_hash::CompactionHash;
@@ -70,11 +71,11 @@ use removal::Removal;
 use shared::Shared;
 
 /// The revision of an empty store.
-const FIRST_REVISION: i64 = 1;
+const FIRST_REVISION: Revision = Revision(1);
 /// No store counts as far: a revision or a version beyond was never written. Keeps every sum of a few of them in range.
 const COUNT_MAX: i64 = i64::MAX / 4;
 /// The compacted revision of a store that was never compacted.
-const NEVER_COMPACTED: i64 = -1;
+const NEVER_COMPACTED: Revision = Revision(-1);
 /// Size of the buffer that engine keys are cut from. It lives as long as the batches its keys are in.
 const KEY_BUFFER_BYTES: usize = 4 << 10;
 /// How many records the index is rebuilt from between two lines in the log.
@@ -146,7 +147,7 @@ impl Default for MvccOptions {
 /// The store: the only writer.
 ///
 /// ```
-/// use rusd_proto::ids::LeaseId;
+/// use rusd_proto::ids::{LeaseId, Revision};
 /// use rusd_storage::engine::{Engine, Memory};
 /// use rusd_storage::{LogPosition, MvccOptions, MvccStore, ReadAt};
 /// use std::sync::Arc;
@@ -155,7 +156,7 @@ impl Default for MvccOptions {
 /// let mut store = MvccStore::open(engine.clone(), MvccOptions::default())?;
 /// let mut txn = store.begin();
 /// txn.put(b"k", b"v", LeaseId::NONE);
-/// assert_eq!(txn.end().revision, Some(2));
+/// assert_eq!(txn.end().revision, Some(Revision(2)));
 ///
 /// store.seal(LogPosition { index: 5, term: 1 });
 /// store.publish();
@@ -164,17 +165,17 @@ impl Default for MvccOptions {
 /// store.wrote(sealed.seq);
 ///
 /// let again = MvccStore::open(engine, MvccOptions::default())?;
-/// assert_eq!((again.revision(), again.applied().index), (2, 5));
+/// assert_eq!((again.revision(), again.applied().index), (Revision(2), 5));
 /// # Ok::<(), rusd_storage::StorageError>(())
 /// ```
 pub struct MvccStore {
     shared: Arc<Shared>,
     published: Arc<ArcSwap<ReadView>>,
     index: KeyIndex,
-    revision: i64,
-    compacted: i64,
+    revision: Revision,
+    compacted: Revision,
     /// The last compacted revision whose superseded records are all removed.
-    compact_finished: i64,
+    compact_finished: Revision,
     /// The last compaction, until somebody takes it to hash it.
     compaction_hash: Option<CompactionHash>,
     /// What compaction has still to remove from the engine.
@@ -189,7 +190,7 @@ pub struct MvccStore {
     /// Something was sealed since the last take, if only the applied index.
     sealed_any: bool,
     /// The revision as of the last seal.
-    sealed_revision: i64,
+    sealed_revision: Revision,
     next_seq: u64,
     /// Taken and not yet written.
     taken: VecDeque<Taken>,
@@ -200,7 +201,7 @@ pub struct MvccStore {
 /// A batch that somebody is writing.
 struct Taken {
     seq: u64,
-    revision: i64,
+    revision: Revision,
     bytes: usize,
 }
 
@@ -372,8 +373,8 @@ impl Readable for MvccStore {
 struct Opened {
     meta: Meta,
     index: KeyIndex,
-    revision: i64,
-    compacted: i64,
+    revision: Revision,
+    compacted: Revision,
     logical_bytes: u64,
     records: u64,
 }
@@ -383,7 +384,7 @@ struct StoredRecord {
     revision: RecordRevision,
     fields: Fields,
     /// The revision that created the key, and its version, unless this is a tombstone.
-    alive: Option<(i64, i64)>,
+    alive: Option<(Revision, i64)>,
 }
 
 impl StoredRecord {
@@ -391,9 +392,9 @@ impl StoredRecord {
         let (revision, tombstone) =
             RecordRevision::from_engine_key(key).ok_or_else(|| shared::damaged_key(key))?;
         let fields = Fields::read(value)?;
-        let alive = (!tombstone).then_some((fields.create, fields.version));
+        let alive = (!tombstone).then_some((Revision(fields.create), fields.version));
         let impossible = |(create, version)| {
-            fields.modified != revision.main
+            Revision(fields.modified) != revision.main
                 || create > revision.main
                 || !(1..=COUNT_MAX).contains(&version)
         };
@@ -434,7 +435,7 @@ impl Opened {
             .compact_scheduled
             .max(meta.compact_finished)
             .unwrap_or(NEVER_COMPACTED);
-        if meta.revision.max(compacted) > COUNT_MAX {
+        if meta.revision.max(compacted) > Revision(COUNT_MAX) {
             return Err(StorageError::Damaged(format!(
                 "revision {} with compacted revision {compacted} was never reached",
                 meta.revision
@@ -461,8 +462,8 @@ impl Opened {
         result?;
         if opened.records > 0 {
             tracing::info!(
-                revision = opened.revision,
-                compacted_revision = opened.compacted,
+                revision = opened.revision.0,
+                compacted_revision = opened.compacted.0,
                 records = opened.records,
                 keys = opened.index.view().measure(&KeyRange::all()).0,
                 "rebuilt the key index"
@@ -490,7 +491,7 @@ impl Opened {
         if self.records.is_multiple_of(OPEN_LOG_RECORDS) {
             tracing::info!(
                 records = self.records,
-                revision = revision.main,
+                revision = revision.main.0,
                 "rebuilding the key index"
             );
         }

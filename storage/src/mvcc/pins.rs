@@ -10,34 +10,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use rusd_proto::ids::Revision;
 
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     /// How many readers pin each revision.
-    pinned: Mutex<BTreeMap<i64, usize>>,
+    pinned: Mutex<BTreeMap<Revision, usize>>,
     /// Written under the lock, read without it.
     floor: AtomicI64,
 }
 
 impl Pins {
     /// Nothing readable at this revision or above has been removed.
-    pub(super) fn floor(&self) -> i64 {
-        self.floor.load(Ordering::SeqCst)
+    pub(super) fn floor(&self) -> Revision {
+        Revision(self.floor.load(Ordering::SeqCst))
     }
 
     /// Raises the floor towards `target`, as far as the pins allow, and returns it.
-    pub(super) fn raise(&self, target: i64) -> i64 {
+    pub(super) fn raise(&self, target: Revision) -> Revision {
         let pinned = self.pinned.lock();
-        let oldest = pinned
-            .first_key_value()
-            .map_or(i64::MAX, |(&oldest, _)| oldest);
-        let floor = self.floor().max(target.min(oldest));
-        self.floor.store(floor, Ordering::SeqCst);
+        let oldest = pinned.first_key_value().map(|(&oldest, _)| oldest);
+        let reachable = oldest.map_or(target, |oldest| target.min(oldest));
+        let floor = self.floor().max(reachable);
+        self.floor.store(floor.0, Ordering::SeqCst);
         floor
     }
 
     /// Pins a revision; `None` if the floor is above it.
-    pub(super) fn pin(self: &Arc<Self>, revision: i64) -> Option<ReadGuard> {
+    pub(super) fn pin(self: &Arc<Self>, revision: Revision) -> Option<ReadGuard> {
         let mut pinned = self.pinned.lock();
         if revision < self.floor() {
             return None;
@@ -54,12 +54,12 @@ impl Pins {
 #[derive(Debug)]
 pub struct ReadGuard {
     pins: Arc<Pins>,
-    revision: i64,
+    revision: Revision,
 }
 
 impl ReadGuard {
     /// The registered revision.
-    pub fn revision(&self) -> i64 {
+    pub fn revision(&self) -> Revision {
         self.revision
     }
 }
@@ -84,19 +84,19 @@ mod tests {
     #[test]
     fn the_floor_stays_below_the_oldest_pin() {
         let pins = Arc::new(Pins::default());
-        let five = pins.pin(5).unwrap();
-        let again = pins.pin(5).unwrap();
-        let nine = pins.pin(9).unwrap();
-        assert_eq!(pins.raise(7), 5);
+        let five = pins.pin(Revision(5)).unwrap();
+        let again = pins.pin(Revision(5)).unwrap();
+        let nine = pins.pin(Revision(9)).unwrap();
+        assert_eq!(pins.raise(Revision(7)), Revision(5));
         drop(five);
-        assert_eq!(pins.raise(7), 5);
+        assert_eq!(pins.raise(Revision(7)), Revision(5));
         drop(again);
-        assert_eq!(pins.raise(7), 7);
-        assert_eq!(pins.raise(20), 9);
-        assert_eq!(nine.revision(), 9);
-        assert!(pins.pin(8).is_none());
-        assert!(pins.pin(9).is_some());
+        assert_eq!(pins.raise(Revision(7)), Revision(7));
+        assert_eq!(pins.raise(Revision(20)), Revision(9));
+        assert_eq!(nine.revision(), Revision(9));
+        assert!(pins.pin(Revision(8)).is_none());
+        assert!(pins.pin(Revision(9)).is_some());
         drop(nine);
-        assert_eq!(pins.raise(3), 9);
+        assert_eq!(pins.raise(Revision(3)), Revision(9));
     }
 }

@@ -62,10 +62,14 @@ impl Removal {
 mod tests {
     use super::*;
     use crate::revision::RecordRevision;
+    use rusd_proto::ids::Revision;
 
     fn records(mains: impl IntoIterator<Item = i64>) -> Vec<Removed> {
         let record = |main| Removed {
-            revision: RecordRevision { main, sub: 0 },
+            revision: RecordRevision {
+                main: Revision(main),
+                sub: 0,
+            },
             tombstone: false,
             record_bytes: 10,
         };

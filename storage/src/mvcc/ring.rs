@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use rusd_proto::ids::Revision;
 
 use super::Change;
 use super::ChangeKind;
@@ -30,22 +31,22 @@ pub(super) struct Ring {
     records: VecDeque<StoredRecord>,
     /// For each revision from `first_main` on, the number of its first record, counted from the first ever pushed.
     starts: VecDeque<u64>,
-    first_main: i64,
+    first_main: Revision,
     /// How many records have left.
     popped: u64,
     bytes: usize,
     bytes_max: usize,
     /// The engine has every record up to this revision.
-    written: i64,
+    written: Revision,
 }
 
 impl Ring {
     /// An empty ring of a store whose newest revision is `revision`.
-    pub(super) fn new(revision: i64, bytes_max: usize) -> Self {
+    pub(super) fn new(revision: Revision, bytes_max: usize) -> Self {
         Self {
             records: VecDeque::new(),
             starts: VecDeque::new(),
-            first_main: revision + 1,
+            first_main: revision.next(),
             popped: 0,
             bytes: 0,
             bytes_max,
@@ -54,7 +55,7 @@ impl Ring {
     }
 
     /// The oldest revision in the ring; the next one if it is empty.
-    pub(super) fn first_main(&self) -> i64 {
+    pub(super) fn first_main(&self) -> Revision {
         self.first_main
     }
 
@@ -83,8 +84,8 @@ impl Ring {
     }
 
     /// Where the records of `main` begin; `None` if the ring does not have it.
-    fn start_of(&self, main: i64) -> Option<usize> {
-        let at = usize::try_from(main.checked_sub(self.first_main)?).ok()?;
+    fn start_of(&self, main: Revision) -> Option<usize> {
+        let at = usize::try_from(main.0.checked_sub(self.first_main.0)?).ok()?;
         self.starts
             .get(at)
             .map(|start| (start - self.popped) as usize)
@@ -94,10 +95,10 @@ impl Ring {
     /// them. `None` if the ring does not reach back to `from`.
     pub(super) fn page(
         &self,
-        from: i64,
-        through: i64,
+        from: Revision,
+        through: Revision,
         bytes_max: usize,
-    ) -> Option<(Vec<StoredRecord>, i64)> {
+    ) -> Option<(Vec<StoredRecord>, Revision)> {
         if from < self.first_main {
             return None;
         }
@@ -119,11 +120,11 @@ impl Ring {
             bytes += record.event.len();
             page.push(record.clone());
         }
-        Some((page, through + 1))
+        Some((page, through.next()))
     }
 
     /// The engine has everything up to `main`.
-    pub(super) fn wrote(&mut self, main: i64) {
+    pub(super) fn wrote(&mut self, main: Revision) {
         self.written = self.written.max(main);
         self.trim();
     }
@@ -134,7 +135,7 @@ impl Ring {
             && !self.starts.is_empty()
         {
             self.starts.pop_front();
-            self.first_main += 1;
+            self.first_main = self.first_main.next();
             let next = self
                 .starts
                 .front()
@@ -165,7 +166,10 @@ mod tests {
             key: Bytes::new(),
             kind: ChangeKind::Put,
             record: vec![b'x'; bytes].into(),
-            revision: RecordRevision { main, sub },
+            revision: RecordRevision {
+                main: Revision(main),
+                sub,
+            },
             previous: None,
         }
     }
@@ -175,42 +179,81 @@ mod tests {
         ring.push(&changes);
     }
 
-    fn mains(page: Option<(Vec<StoredRecord>, i64)>) -> (Vec<i64>, i64) {
+    fn mains(page: Option<(Vec<StoredRecord>, Revision)>) -> (Vec<i64>, i64) {
         let (records, next) = page.unwrap();
         (
-            records.iter().map(|record| record.revision.main).collect(),
-            next,
+            records
+                .iter()
+                .map(|record| record.revision.main.0)
+                .collect(),
+            next.0,
         )
     }
 
     #[test]
     fn what_the_engine_lacks_never_leaves() {
-        let mut ring = Ring::new(1, 2 * (10 + ENTRY_BYTES));
+        let mut ring = Ring::new(Revision(1), 2 * (10 + ENTRY_BYTES));
         for main in 2..=6 {
             push(&mut ring, main, 1, 10);
         }
-        assert_eq!(ring.first_main(), 2);
-        ring.wrote(3);
-        assert_eq!(ring.first_main(), 4);
-        ring.wrote(6);
-        assert_eq!(ring.first_main(), 5);
-        assert!(ring.get(RecordRevision { main: 4, sub: 0 }).is_none());
-        assert!(ring.get(RecordRevision { main: 5, sub: 0 }).is_some());
-        assert!(ring.get(RecordRevision { main: 5, sub: 1 }).is_none());
-        assert!(ring.get(RecordRevision { main: 7, sub: 0 }).is_none());
+        assert_eq!(ring.first_main(), Revision(2));
+        ring.wrote(Revision(3));
+        assert_eq!(ring.first_main(), Revision(4));
+        ring.wrote(Revision(6));
+        assert_eq!(ring.first_main(), Revision(5));
+        assert!(
+            ring.get(RecordRevision {
+                main: Revision(4),
+                sub: 0
+            })
+            .is_none()
+        );
+        assert!(
+            ring.get(RecordRevision {
+                main: Revision(5),
+                sub: 0
+            })
+            .is_some()
+        );
+        assert!(
+            ring.get(RecordRevision {
+                main: Revision(5),
+                sub: 1
+            })
+            .is_none()
+        );
+        assert!(
+            ring.get(RecordRevision {
+                main: Revision(7),
+                sub: 0
+            })
+            .is_none()
+        );
     }
 
     #[test]
     fn w_12_pages_hold_whole_revisions() {
-        let mut ring = Ring::new(1, 1 << 20);
+        let mut ring = Ring::new(Revision(1), 1 << 20);
         push(&mut ring, 2, 3, 10);
         push(&mut ring, 3, 1, 10);
         push(&mut ring, 4, 2, 10);
-        assert_eq!(mains(ring.page(2, 4, 5)), (vec![2, 2, 2], 3));
-        assert_eq!(mains(ring.page(3, 4, 15)), (vec![3, 4, 4], 5));
-        assert_eq!(mains(ring.page(2, 3, 1000)), (vec![2, 2, 2, 3], 4));
-        assert_eq!(mains(ring.page(5, 4, 1000)), (vec![], 5));
-        assert!(ring.page(1, 4, 1000).is_none());
+        assert_eq!(
+            mains(ring.page(Revision(2), Revision(4), 5)),
+            (vec![2, 2, 2], 3)
+        );
+        assert_eq!(
+            mains(ring.page(Revision(3), Revision(4), 15)),
+            (vec![3, 4, 4], 5)
+        );
+        assert_eq!(
+            mains(ring.page(Revision(2), Revision(3), 1000)),
+            (vec![2, 2, 2, 3], 4)
+        );
+        assert_eq!(
+            mains(ring.page(Revision(5), Revision(4), 1000)),
+            (vec![], 5)
+        );
+        assert!(ring.page(Revision(1), Revision(4), 1000).is_none());
         assert!(ring.bytes() > 60);
     }
 }

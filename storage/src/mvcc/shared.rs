@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use rusd_proto::ids::Revision;
 
 use super::kept_hashes::CompactionHashes;
 use super::pins::Pins;
@@ -31,8 +32,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
-        revision: i64,
-        compacted: i64,
+        revision: Revision,
+        compacted: Revision,
         ring_bytes: usize,
     ) -> Self {
         let pins = Pins::default();
@@ -72,7 +73,7 @@ impl Shared {
     }
 
     /// The record of a put, that a read at `at` found alive.
-    pub(super) fn record(&self, revision: RecordRevision, at: i64) -> StorageResult<Record> {
+    pub(super) fn record(&self, revision: RecordRevision, at: Revision) -> StorageResult<Record> {
         if let Some(record) = self.ring.read().get(revision) {
             return Ok(Record {
                 bytes: record.event.clone(),
@@ -89,7 +90,7 @@ impl Shared {
     pub(super) fn records(
         &self,
         revisions: &[RecordRevision],
-        at: i64,
+        at: Revision,
         known: impl Fn(RecordRevision) -> Option<Record>,
     ) -> StorageResult<Vec<Record>> {
         let mut records = vec![Record::default(); revisions.len()];
@@ -122,7 +123,7 @@ impl Shared {
     }
 
     /// What it means that the engine lacks a record.
-    fn missing(&self, revision: RecordRevision, at: i64) -> StorageError {
+    fn missing(&self, revision: RecordRevision, at: Revision) -> StorageError {
         if at < self.pins.floor() {
             return StorageError::Superseded;
         }
@@ -133,10 +134,10 @@ impl Shared {
     /// page begins.
     pub(super) fn page(
         &self,
-        from: i64,
-        through: i64,
+        from: Revision,
+        through: Revision,
         bytes_max: usize,
-    ) -> StorageResult<(Vec<StoredRecord>, i64)> {
+    ) -> StorageResult<(Vec<StoredRecord>, Revision)> {
         let first_in_ring = {
             let ring = self.ring.read();
             if let Some(page) = ring.page(from, through, bytes_max) {
@@ -145,7 +146,7 @@ impl Shared {
             ring.first_main()
         };
         // Whatever is older than the ring has been written, now and later.
-        let through = through.min(first_in_ring - 1);
+        let through = through.min(first_in_ring.previous());
         self.with_engine(|engine| scan_page(engine, from, through, bytes_max))?
     }
 }
@@ -153,17 +154,17 @@ impl Shared {
 /// One page straight from an engine. The outer result is the engine's, the inner one is about what it holds.
 fn scan_page(
     engine: &dyn Engine,
-    from: i64,
-    through: i64,
+    from: Revision,
+    through: Revision,
     bytes_max: usize,
-) -> Result<StorageResult<(Vec<StoredRecord>, i64)>, EngineError> {
+) -> Result<StorageResult<(Vec<StoredRecord>, Revision)>, EngineError> {
     let (start, end) = (
         RecordRevision::engine_floor(from),
-        RecordRevision::engine_floor(through.saturating_add(1)),
+        RecordRevision::engine_floor(through.next()),
     );
     let mut page = Vec::new();
     let mut bytes = 0;
-    let mut next = through + 1;
+    let mut next = through.next();
     let mut last_main = from;
     let mut damage = None;
     engine.scan(&start, &end, Direction::Forward, &mut |key, value| {
@@ -178,7 +179,7 @@ fn scan_page(
         last_main = revision.main;
         bytes += value.len();
         let event = if tombstone {
-            tombstone_event(value, revision.main)
+            tombstone_event(value, revision.main.0)
         } else {
             Bytes::copy_from_slice(value)
         };

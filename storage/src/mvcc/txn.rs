@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use bytes::{BufMut, Bytes};
 use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::Revision;
 
 use super::MvccStore;
 use super::read::{Readable, Reading};
 use crate::error::StorageResult;
-use crate::index::NEWEST;
 use crate::key_range::KeyRange;
 use crate::record::{Encoded, Record, encode_put, encode_tombstone, tombstone_bytes};
-use crate::revision::RecordRevision;
+use crate::revision::{At, RecordRevision};
 
 /// Put or delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Change {
     pub record: Bytes,
     /// Where the change stands.
     pub revision: RecordRevision,
-    /// The record it replaced, if the key was alive: the source of prev_kv. Read it at `revision.main - 1`.
+    /// The record it replaced, if the key was alive: the source of prev_kv. Read it at `revision.main.previous()`.
     pub previous: Option<RecordRevision>,
 }
 
@@ -51,7 +51,7 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxnEnd {
     /// Its revision; `None` if it changed nothing.
-    pub revision: Option<i64>,
+    pub revision: Option<Revision>,
     /// Its changes, in order.
     pub changes: Vec<Change>,
 }
@@ -61,9 +61,9 @@ pub struct TxnEnd {
 /// Dropping it without [`end`](WriteTxn::end) takes everything back.
 ///
 /// ```
-/// use rusd_proto::ids::LeaseId;
+/// use rusd_proto::ids::{LeaseId, Revision};
 /// use rusd_storage::engine::Memory;
-/// use rusd_storage::{KeyRange, MvccOptions, MvccStore, ReadAt};
+/// use rusd_storage::{At, KeyRange, MvccOptions, MvccStore, ReadAt};
 /// use std::sync::Arc;
 ///
 /// let mut store = MvccStore::open(Arc::new(Memory::new()), MvccOptions::default())?;
@@ -72,25 +72,25 @@ pub struct TxnEnd {
 /// txn.put(b"b", b"2", LeaseId::NONE);
 /// assert_eq!(txn.delete(&KeyRange::One("a".into()))?.len(), 1);
 /// let end = txn.end();
-/// assert_eq!((end.revision, end.changes.len()), (Some(2), 3));
+/// assert_eq!((end.revision, end.changes.len()), (Some(Revision(2)), 3));
 ///
 /// let mut txn = store.begin();
 /// txn.put(b"c", b"3", LeaseId::NONE);
 /// drop(txn);
 /// assert_eq!(store.begin().end().revision, None);
-/// assert_eq!(store.count(&KeyRange::all(), 0)?, 1);
+/// assert_eq!(store.count(&KeyRange::all(), At::Newest)?, 1);
 /// # Ok::<(), rusd_storage::StorageError>(())
 /// ```
 pub struct WriteTxn<'a> {
     store: &'a mut MvccStore,
     /// The revision the changes get.
-    main: i64,
+    main: Revision,
     changes: Vec<Change>,
 }
 
 impl<'a> WriteTxn<'a> {
     pub(super) fn new(store: &'a mut MvccStore) -> Self {
-        let main = store.revision + 1;
+        let main = store.revision.next();
         Self {
             store,
             main,
@@ -103,12 +103,13 @@ impl<'a> WriteTxn<'a> {
         let revision = self.next_revision();
         let mut encoded = None;
         let previous = self.store.index.put(key, revision, |create, version| {
-            let record = encode_put(key, create, revision.main, version, value, lease.0);
+            let record = encode_put(key, create.0, revision.main.0, version, value, lease.0);
             encoded.insert(record).stored_bytes
         });
         // The index always asks for the record.
-        let encoded = encoded
-            .unwrap_or_else(|| encode_put(key, revision.main, revision.main, 1, value, lease.0));
+        let encoded = encoded.unwrap_or_else(|| {
+            encode_put(key, revision.main.0, revision.main.0, 1, value, lease.0)
+        });
         self.push(ChangeKind::Put, encoded, previous)
     }
 
@@ -116,10 +117,13 @@ impl<'a> WriteTxn<'a> {
     pub fn delete(&mut self, range: &KeyRange) -> StorageResult<&[Change]> {
         let first = self.changes.len();
         let mut doomed = Vec::new();
-        self.store.index.view().walk(range, NEWEST, &mut |key, _| {
-            doomed.push(encode_tombstone(key, self.main));
-            ControlFlow::Continue(())
-        });
+        self.store
+            .index
+            .view()
+            .walk(range, At::Newest, &mut |key, _| {
+                doomed.push(encode_tombstone(key, self.main.0));
+                ControlFlow::Continue(())
+            });
         for encoded in doomed {
             let key = &encoded.event[encoded.key.clone()];
             let previous =

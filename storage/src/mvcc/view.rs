@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rusd_proto::ids::Revision;
 
 use super::pins::ReadGuard;
 use super::read::{Readable, Reading};
@@ -10,11 +11,12 @@ use super::shared::Shared;
 use super::{HashKv, LogPosition, Sizes};
 use crate::error::{StorageError, StorageResult};
 use crate::index::IndexView;
+use crate::revision::At;
 
 /// Where readers find the latest published view. Cheap to clone, usable from any thread.
 ///
 /// ```
-/// use rusd_proto::ids::LeaseId;
+/// use rusd_proto::ids::{LeaseId, Revision};
 /// use rusd_storage::engine::Memory;
 /// use rusd_storage::{LogPosition, MvccOptions, MvccStore, ReadAt};
 /// use std::sync::Arc;
@@ -28,8 +30,8 @@ use crate::index::IndexView;
 /// store.seal(LogPosition { index: 10, term: 1 });
 /// store.publish();
 ///
-/// assert_eq!((before.revision(), before.applied_index()), (1, 0));
-/// assert_eq!((views.load().revision(), views.load().applied_index()), (2, 10));
+/// assert_eq!((before.revision(), before.applied_index()), (Revision(1), 0));
+/// assert_eq!((views.load().revision(), views.load().applied_index()), (Revision(2), 10));
 /// # Ok::<(), rusd_storage::StorageError>(())
 /// ```
 #[derive(Clone)]
@@ -51,13 +53,15 @@ impl Views {
 
     /// HashKV: what was kept of the compaction at that revision, or else computed on the latest view, again on a newer
     /// one if compaction overtook it.
-    pub fn hash_kv(&self, revision: i64) -> StorageResult<HashKv> {
+    pub fn hash_kv(&self, at: At) -> StorageResult<HashKv> {
         loop {
             let view = self.load();
-            if let Some(kept) = view.shared.hashes.at(revision) {
+            if let At::Revision(revision) = at
+                && let Some(kept) = view.shared.hashes.at(revision)
+            {
                 return Ok(kept);
             }
-            match view.hash_kv(revision) {
+            match view.hash_kv(at) {
                 Err(StorageError::Superseded) if !Arc::ptr_eq(&view, &self.load()) => {}
                 result => return result,
             }
@@ -69,8 +73,8 @@ impl Views {
 pub struct ReadView {
     pub(super) shared: Arc<Shared>,
     pub(super) index: IndexView,
-    pub(super) revision: i64,
-    pub(super) compacted: i64,
+    pub(super) revision: Revision,
+    pub(super) compacted: Revision,
     pub(super) applied: LogPosition,
     pub(super) sizes: Sizes,
 }
@@ -86,12 +90,15 @@ impl ReadView {
         self.sizes
     }
 
-    /// Keeps physical compaction from removing what is readable at `at` (0 or less: the newest) until the guard is
+    /// Keeps physical compaction from removing what is readable at `at` until the guard is
     /// dropped. [`Superseded`](StorageError::Superseded) if it already went further: load a newer view.
-    pub fn register(&self, at: i64) -> StorageResult<ReadGuard> {
+    pub fn register(&self, at: At) -> StorageResult<ReadGuard> {
         self.reading().resolve(at)?;
-        let at = if at <= 0 { self.revision } else { at };
-        self.shared.pins.pin(at).ok_or(StorageError::Superseded)
+        let revision = at.or_newest(self.revision);
+        self.shared
+            .pins
+            .pin(revision)
+            .ok_or(StorageError::Superseded)
     }
 }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use model::{Model, Write};
 use proptest::prelude::*;
-use rusd_proto::ids::LeaseId;
+use rusd_proto::ids::{LeaseId, Revision};
 use rusd_storage::engine::{Engine, Memory};
 use rusd_storage::{
-    ChangeKind, CompactionHash, HashKv, KeyMeta, KeyRange, LogPosition, MvccOptions, MvccStore,
+    At, ChangeKind, CompactionHash, HashKv, KeyMeta, KeyRange, LogPosition, MvccOptions, MvccStore,
     ReadAt, ReadGuard, ReadView, SealedBatch, StorageError,
 };
 
@@ -132,8 +132,9 @@ impl Pair {
         match step {
             Step::Txn { writes, ends } => self.txn(writes, ends),
             Step::Compact(per_mille) => {
-                let span = self.model.revision + 1 - self.model.compacted;
-                let revision = self.model.compacted + span * i64::from(per_mille) / 1000;
+                let (compacted, newest) = (self.model.compacted.0, self.model.revision.0);
+                let span = newest + 1 - compacted;
+                let revision = Revision(compacted + span * i64::from(per_mille) / 1000);
                 let complete = self.store.compaction_pending().is_none();
                 let result = self.store.compact(revision);
                 if revision <= self.model.compacted {
@@ -148,7 +149,7 @@ impl Pair {
                         compact_revision: self.model.compacted,
                     };
                     let compaction = self.store.take_compaction_hash();
-                    assert_eq!(compaction.is_some(), complete && revision > 0);
+                    assert_eq!(compaction.is_some(), complete && revision > Revision(0));
                     if let Some(compaction) = compaction {
                         self.compaction = Some((compaction, hash));
                     }
@@ -177,9 +178,10 @@ impl Pair {
             Step::Restart => self.restart(),
             Step::Pin(per_mille) => {
                 let view = self.store.views().load();
-                let low = self.published.compacted.max(1);
-                let at = low + (self.published.revision - low) * i64::from(per_mille) / 1000;
-                match view.register(at) {
+                let low = self.published.compacted.0.max(1);
+                let span = self.published.revision.0 - low;
+                let at = Revision(low + span * i64::from(per_mille) / 1000);
+                match view.register(At::from(at)) {
                     Ok(guard) => self.pin = Some((guard, view, self.published.clone())),
                     Err(StorageError::Superseded) => assert!(at < self.model.compacted),
                     Err(error) => panic!("{error}"),
@@ -202,16 +204,16 @@ impl Pair {
             match write {
                 Write::Put { key, value, lease } => {
                     let change = txn.put(key, value, LeaseId(*lease)).clone();
-                    let record = txn.record(change.revision, 0).unwrap();
+                    let record = txn.record(change.revision, At::Newest).unwrap();
                     assert_eq!(
                         (record.value().unwrap(), record.lease().unwrap()),
                         (value.clone().into(), LeaseId(*lease))
                     );
                 }
                 Write::Delete(range) => {
-                    let before = txn.count(range, 0).unwrap();
+                    let before = txn.count(range, At::Newest).unwrap();
                     assert_eq!(txn.delete(range).unwrap().len() as i64, before);
-                    assert_eq!(txn.count(range, 0).unwrap(), 0);
+                    assert_eq!(txn.count(range, At::Newest).unwrap(), 0);
                 }
             }
         }
@@ -286,35 +288,38 @@ impl Pair {
         check_view(&view, &self.published, floor);
         check_reader(&self.store, &self.model, floor);
         for (age, hash) in self.hashes.iter().rev().enumerate() {
-            let found = self.store.views().hash_kv(hash.revision);
+            let found = self.store.views().hash_kv(At::from(hash.revision));
             assert_eq!(found.ok() == Some(*hash), age < 10, "{hash:?} of age {age}");
         }
         if let Some((guard, view, model)) = &self.pin {
-            check_at(view.as_ref(), model, guard.revision(), None);
+            check_at(view.as_ref(), model, At::from(guard.revision()), None);
         }
     }
 }
 
 /// Compares everything at every readable revision. Below `floor` a view may say that it has been superseded.
-fn check_reader(reader: &impl ReadAt, model: &Model, floor: i64) {
+fn check_reader(reader: &impl ReadAt, model: &Model, floor: Revision) {
     assert_eq!(
         (reader.revision(), reader.compacted_revision()),
         (model.revision, model.compacted)
     );
-    for at in 1..=model.revision {
+    for at in (1..=model.revision.0).map(Revision) {
         if at < model.compacted {
             assert!(matches!(
-                reader.count(&KeyRange::all(), at),
+                reader.count(&KeyRange::all(), At::from(at)),
                 Err(StorageError::Compacted)
             ));
-            assert!(matches!(reader.get(b"a", at), Err(StorageError::Compacted)));
+            assert!(matches!(
+                reader.get(b"a", At::from(at)),
+                Err(StorageError::Compacted)
+            ));
         } else {
-            check_at(reader, model, at, Some(floor));
+            check_at(reader, model, At::from(at), Some(floor));
         }
     }
-    check_at(reader, model, 0, Some(floor));
+    check_at(reader, model, At::Newest, Some(floor));
     assert!(matches!(
-        reader.get(b"a", model.revision + 1),
+        reader.get(b"a", At::from(model.revision.next())),
         Err(StorageError::FutureRevision)
     ));
     let live = model.alive_at(&KeyRange::all(), model.revision);
@@ -326,8 +331,15 @@ fn check_reader(reader: &impl ReadAt, model: &Model, floor: i64) {
     );
 }
 
-fn check_at(reader: &impl ReadAt, model: &Model, at: i64, floor: Option<i64>) {
-    let resolved = if at <= 0 { model.revision } else { at };
+fn resolve(at: At, model: &Model) -> Revision {
+    match at {
+        At::Newest => model.revision,
+        At::Revision(revision) => revision,
+    }
+}
+
+fn check_at(reader: &impl ReadAt, model: &Model, at: At, floor: Option<Revision>) {
+    let resolved = resolve(at, model);
     let may_be_superseded = floor.is_some_and(|floor| resolved < floor);
     let ranges = [
         KeyRange::all(),
@@ -355,12 +367,16 @@ fn check_at(reader: &impl ReadAt, model: &Model, at: i64, floor: Option<i64>) {
         assert_eq!(
             counted.unwrap() as usize,
             expected.len(),
-            "count of {range:?} at {at}"
+            "count of {range:?} at {resolved}"
         );
-        assert_eq!(found.len(), expected.len(), "walk of {range:?} at {at}");
+        assert_eq!(
+            found.len(),
+            expected.len(),
+            "walk of {range:?} at {resolved}"
+        );
         for ((key, meta), expected) in found.iter().zip(expected) {
             assert_eq!(key, &expected.key);
-            assert_eq!(*meta, expected.meta(), "{range:?} at {at}");
+            assert_eq!(*meta, expected.meta(), "{range:?} at {resolved}");
             assert_eq!(reader.get(key, at).unwrap(), Some(*meta));
             match reader.record(meta.mod_revision, at) {
                 Ok(record) => assert_eq!(record.bytes, expected.stored),
@@ -371,35 +387,41 @@ fn check_at(reader: &impl ReadAt, model: &Model, at: i64, floor: Option<i64>) {
     }
 }
 
-fn check_view(view: &ReadView, model: &Model, floor: i64) {
+fn check_view(view: &ReadView, model: &Model, floor: Revision) {
     check_reader(view, model, floor);
-    for at in 0..=model.revision + 1 {
-        let expected = model.hash_kv(at);
-        match (view.hash_kv(at), expected) {
+    for number in 0..=model.revision.next().0 {
+        let at = At::from_wire(number);
+        let revision = resolve(at, model);
+        match (view.hash_kv(at), model.hash_kv(revision)) {
             (Ok(found), Some(hash)) => {
-                let revision = if at == 0 { model.revision } else { at };
                 assert_eq!(
                     (found.hash, found.revision, found.compact_revision),
                     (hash, revision, model.compacted),
-                    "hash at {at}"
+                    "hash at {revision}"
                 );
             }
             (Err(StorageError::Superseded), _) if model.compacted < floor => {}
-            (Err(StorageError::Compacted), None) if at < model.compacted => {}
-            (Err(StorageError::FutureRevision), None) if at > model.revision => {}
-            (found, expected) => panic!("hash at {at}: {found:?}, expected {expected:?}"),
+            (Err(StorageError::Compacted), None) if revision < model.compacted => {}
+            (Err(StorageError::FutureRevision), None) if revision > model.revision => {}
+            (found, expected) => panic!("hash at {revision}: {found:?}, expected {expected:?}"),
         }
         for max_bytes in [0, 60, 1 << 20] {
-            check_history(view, model, at, max_bytes, floor);
+            check_history(view, model, Revision(number), max_bytes, floor);
         }
     }
 }
 
-fn check_history(view: &ReadView, model: &Model, from: i64, max_bytes: usize, floor: i64) {
+fn check_history(
+    view: &ReadView,
+    model: &Model,
+    from: Revision,
+    max_bytes: usize,
+    floor: Revision,
+) {
     let mut next = from;
     let mut found = Vec::new();
     while next <= model.revision {
-        match view.history(next, i64::MAX, max_bytes, true) {
+        match view.history(next, Revision(i64::MAX), max_bytes, true) {
             Ok(page) => {
                 assert!(page.next_revision > next);
                 next = page.next_revision;
@@ -417,7 +439,7 @@ fn check_history(view: &ReadView, model: &Model, from: i64, max_bytes: usize, fl
         assert_eq!(changes.len(), expected.len());
         for (change, expected) in changes.iter().zip(expected) {
             let mut expected = expected.clone();
-            if change.previous.is_none() && main - 1 < floor {
+            if change.previous.is_none() && main.previous() < floor {
                 expected.previous = None;
             }
             assert_eq!(*change, expected);

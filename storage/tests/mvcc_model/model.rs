@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
+use rusd_proto::ids::Revision;
 use rusd_proto::mvccpb::KeyValue;
 use rusd_storage::{Change, ChangeKind, KeyMeta, KeyRange, RecordRevision};
 
@@ -20,7 +21,7 @@ pub enum Write {
 pub struct Stored {
     pub key: Vec<u8>,
     pub revision: RecordRevision,
-    pub create: i64,
+    pub create: Revision,
     pub version: i64,
     pub tombstone: bool,
     pub stored: Vec<u8>,
@@ -40,8 +41,8 @@ impl Stored {
 
 #[derive(Clone, Debug)]
 pub struct Model {
-    pub revision: i64,
-    pub compacted: i64,
+    pub revision: Revision,
+    pub compacted: Revision,
     histories: BTreeMap<Vec<u8>, Vec<Stored>>,
     /// What etcd's database holds once compaction is through.
     pub retained: BTreeMap<RecordRevision, Stored>,
@@ -50,22 +51,22 @@ pub struct Model {
 impl Model {
     pub fn new() -> Self {
         Self {
-            revision: 1,
-            compacted: -1,
+            revision: Revision(1),
+            compacted: Revision(-1),
             histories: BTreeMap::new(),
             retained: BTreeMap::new(),
         }
     }
 
     /// The newest record of a history that is not above `at`.
-    fn newest(history: &[Stored], at: i64) -> Option<&Stored> {
+    fn newest(history: &[Stored], at: Revision) -> Option<&Stored> {
         history
             .iter()
             .rev()
             .find(|stored| stored.revision.main <= at)
     }
 
-    pub fn alive_at(&self, range: &KeyRange, at: i64) -> Vec<&Stored> {
+    pub fn alive_at(&self, range: &KeyRange, at: Revision) -> Vec<&Stored> {
         let alive = |history| Self::newest(history, at).filter(|stored| !stored.tombstone);
         self.histories
             .iter()
@@ -94,7 +95,7 @@ impl Model {
     }
 
     pub fn txn(&mut self, writes: &[Write]) -> Vec<Change> {
-        let main = self.revision + 1;
+        let main = self.revision.next();
         let mut changes = Vec::new();
         for write in writes {
             match write {
@@ -105,8 +106,8 @@ impl Model {
                         .map(|&stored| stored.clone());
                     let message = KeyValue {
                         key: key.clone().into(),
-                        create_revision: alive.as_ref().map_or(main, |stored| stored.create),
-                        mod_revision: main,
+                        create_revision: alive.as_ref().map_or(main, |stored| stored.create).0,
+                        mod_revision: main.0,
                         version: alive.as_ref().map_or(0, |stored| stored.version) + 1,
                         value: value.clone().into(),
                         lease: *lease,
@@ -130,7 +131,7 @@ impl Model {
                             ..KeyValue::default()
                         };
                         let event = KeyValue {
-                            mod_revision: main,
+                            mod_revision: main.0,
                             ..key_only.clone()
                         };
                         let (stored_bytes, event_bytes) =
@@ -163,7 +164,7 @@ impl Model {
         previous: Option<RecordRevision>,
     ) {
         let revision = RecordRevision {
-            main: self.revision + 1,
+            main: self.revision.next(),
             sub: changes.len() as i64,
         };
         changes.push(Change {
@@ -180,7 +181,7 @@ impl Model {
         let stored = Stored {
             key: message.key.to_vec(),
             revision,
-            create: message.create_revision,
+            create: Revision(message.create_revision),
             version: message.version,
             tombstone,
             stored,
@@ -193,7 +194,7 @@ impl Model {
             .push(stored);
     }
 
-    pub fn compact(&mut self, revision: i64) {
+    pub fn compact(&mut self, revision: Revision) {
         self.compacted = revision;
         let keep: BTreeSet<RecordRevision> = self
             .histories
@@ -214,21 +215,16 @@ impl Model {
     }
 
     /// HashKV as etcd goes about it: over its database, with the set of revisions it would keep at `revision`.
-    pub fn hash_kv(&self, revision: i64) -> Option<u32> {
-        if revision > self.revision || (revision > 0 && revision < self.compacted) {
+    pub fn hash_kv(&self, revision: Revision) -> Option<u32> {
+        if revision > self.revision || (revision > Revision(0) && revision < self.compacted) {
             return None;
         }
-        let through = if revision == 0 {
-            self.revision
-        } else {
-            revision
-        };
-        Some(self.hash(through, &self.alive_revisions(through)))
+        Some(self.hash(revision, &self.alive_revisions(revision)))
     }
 
     /// The hash that etcd keeps of a compaction, as of just before it: there a tombstone at the compacted revision
     /// counts among the revisions to keep.
-    pub fn compaction_hash(&self, revision: i64) -> u32 {
+    pub fn compaction_hash(&self, revision: Revision) -> u32 {
         let mut keep = self.alive_revisions(revision);
         let tombstones = self.histories.values().flatten();
         keep.extend(
@@ -239,16 +235,16 @@ impl Model {
         self.hash(revision, &keep)
     }
 
-    fn alive_revisions(&self, at: i64) -> BTreeSet<RecordRevision> {
+    fn alive_revisions(&self, at: Revision) -> BTreeSet<RecordRevision> {
         let alive = self.alive_at(&KeyRange::all(), at);
         alive.iter().map(|stored| stored.revision).collect()
     }
 
-    fn hash(&self, through: i64, keep: &BTreeSet<RecordRevision>) -> u32 {
+    fn hash(&self, through: Revision, keep: &BTreeSet<RecordRevision>) -> u32 {
         let mut hashed = b"key".to_vec();
         for (at, stored) in self.retained.range(
             ..RecordRevision {
-                main: through + 1,
+                main: through.next(),
                 sub: 0,
             },
         ) {
@@ -258,7 +254,7 @@ impl Model {
             if at.main == self.compacted && stored.tombstone {
                 continue;
             }
-            hashed.extend((at.main as u64).to_be_bytes());
+            hashed.extend((at.main.0 as u64).to_be_bytes());
             hashed.push(b'_');
             hashed.extend((at.sub as u64).to_be_bytes());
             if stored.tombstone {
@@ -270,7 +266,7 @@ impl Model {
     }
 
     /// All changes from `from` on, with the record each replaced where that is still readable.
-    pub fn history(&self, from: i64) -> Vec<(i64, Vec<Change>)> {
+    pub fn history(&self, from: Revision) -> Vec<(Revision, Vec<Change>)> {
         let mut all: BTreeMap<RecordRevision, &Stored> = BTreeMap::new();
         for stored in self
             .histories
@@ -280,9 +276,9 @@ impl Model {
         {
             all.insert(stored.revision, stored);
         }
-        let mut pages: Vec<(i64, Vec<Change>)> = Vec::new();
+        let mut pages: Vec<(Revision, Vec<Change>)> = Vec::new();
         for stored in all.into_values() {
-            let before = stored.revision.main - 1;
+            let before = stored.revision.main.previous();
             let previous = Self::newest(&self.histories[&stored.key], before)
                 .filter(|stored| !stored.tombstone);
             let change = Change {

@@ -94,7 +94,7 @@ impl Core {
             });
         }
         let keys = self.machine.keys();
-        let (through, compacted) = (keys.revision(), keys.compacted_revision());
+        let (through, compacted) = (keys.revision().0, keys.compacted_revision().0);
         effects.push(self.published());
         if !changes.is_empty() {
             effects.push(Effect::Leases(LeasesChanged { changes }));
@@ -107,7 +107,9 @@ impl Core {
         self.hub.published(through);
         effects.push(Effect::Lagged(Lagged { through }));
         if let Some(revision) = self.machine.compaction_pending() {
-            effects.push(Effect::CompactionPending(CompactionPending { revision }));
+            effects.push(Effect::CompactionPending(CompactionPending {
+                revision: revision.0,
+            }));
         }
     }
 
@@ -209,7 +211,7 @@ impl Core {
                     rejected: change.is_none(),
                 }),
                 Change::Compacted { revision, physical } => {
-                    outbox.compacted = Some(revision);
+                    outbox.compacted = Some(revision.0);
                     waits_for_removal = physical;
                     outbox.hash = self.machine.take_compaction_hash().or(outbox.hash.take());
                 }
@@ -222,7 +224,7 @@ impl Core {
         let Some(revision) = applied.revision else {
             return;
         };
-        outbox.newest_revision = Some(revision);
+        outbox.newest_revision = Some(revision.0);
         let Some(revisions) = &mut outbox.revisions else {
             return;
         };
@@ -230,7 +232,7 @@ impl Core {
         let with_previous = self.hub.wants_previous();
         let changes = applied.changes.iter();
         revisions.push(RevisionEvents {
-            revision,
+            revision: revision.0,
             with_previous,
             events: changes
                 .map(|change| self.event(change, with_previous))
@@ -370,7 +372,7 @@ impl Core {
     fn report_revision(&mut self, effects: &mut Vec<Effect>) {
         self.revision_unreported = false;
         effects.push(Effect::Revision(RevisionAdvanced {
-            revision: self.machine.keys().revision(),
+            revision: self.machine.keys().revision().0,
         }));
     }
 

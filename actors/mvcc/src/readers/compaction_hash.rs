@@ -45,8 +45,8 @@ fn hash(compaction: CompactionHash) {
     match compaction.run() {
         Ok(hash) => tracing::info!(
             hash = hash.hash,
-            revision = hash.revision,
-            "compact-revision" = hash.compact_revision,
+            revision = hash.revision.0,
+            "compact-revision" = hash.compact_revision.0,
             took = ?started.elapsed(),
             "storing new hash"
         ),

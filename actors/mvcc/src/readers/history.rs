@@ -4,6 +4,7 @@ use crate::events::{event, previous};
 use rusd_messages::reader::History;
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, RevisionEvents};
 use rusd_messages::{Delivery, Port, fatal};
+use rusd_proto::ids::Revision;
 use rusd_storage::{Change, ReadAt, ReadView, StorageError, StorageResult, Views};
 use std::io;
 
@@ -37,7 +38,7 @@ fn history(views: &Views, request: &History) -> Result<HistoryRevisions, History
         Ok(page) => Ok(page),
         // A view that compaction has overtaken cannot read what it promised; neither can a newer one.
         Err(StorageError::Compacted | StorageError::Superseded) => Err(HistoryError::Compacted {
-            compacted_revision: views.load().compacted_revision(),
+            compacted_revision: views.load().compacted_revision().0,
         }),
         Err(error) => fatal("reading history", &error),
     }
@@ -45,8 +46,8 @@ fn history(views: &Views, request: &History) -> Result<HistoryRevisions, History
 
 fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevisions> {
     let page = view.history(
-        request.from_revision,
-        request.through_revision,
+        Revision(request.from_revision),
+        Revision(request.through_revision),
         request.max_bytes,
         request.with_previous,
     )?;
@@ -62,14 +63,14 @@ fn history_page(view: &ReadView, request: &History) -> StorageResult<HistoryRevi
             })
             .collect();
         revisions.push(RevisionEvents {
-            revision,
+            revision: revision.0,
             with_previous: request.with_previous,
             events: events?.into(),
         });
     }
     Ok(HistoryRevisions {
         revisions,
-        next_revision: page.next_revision,
+        next_revision: page.next_revision.0,
     })
 }
 

@@ -82,8 +82,8 @@ fn check_node(
 
 fn slot(main: i64, alive: bool) -> Slot {
     Slot {
-        main,
-        create: 1,
+        main: Revision(main),
+        create: Revision(1),
         version: i64::from(alive),
         sub: 0,
         record_bytes: 10,
@@ -152,6 +152,7 @@ proptest! {
                 }
                 Step::Sweep(limit, mut budget) => {
                     // Removes tombstones up to the limit, as many as the budget allows.
+                    let limit = Revision(limit);
                     tree.sweep(limit, usize::MAX, &mut |key, slot| {
                         if slot.main > limit {
                             return Fate::Keep(slot.main);
