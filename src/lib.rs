@@ -5,6 +5,8 @@
 //! Storage is a library of its own, re-exported as [`storage`] so that the multi-version store can be embedded without
 //! a server.
 
+#![deny(unsafe_code)]
+
 pub mod api;
 pub mod config;
 pub mod disk;

@@ -1,5 +1,11 @@
 //! The binary: reads the configuration, serves until told to stop.
 
+#![deny(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)] // It defines a function of the C library.
+mod sled_sync;
+
 use rusd::config::{self, Action, Config, ConfigError, LogLevel, Warning};
 use rusd::{logging, process, server};
 use std::process::ExitCode;

@@ -312,3 +312,21 @@ async fn l_11_leases_and_their_keys_survive_a_restart() {
         0
     );
 }
+
+/// The binary has a `sync_file_range` of its own, and storage saw sled's syncs arrive there.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_syncs_of_sled_are_real_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::args(&["--storage-engine=sled", "--log-level=debug"]);
+    let mut server = Server::start(directory.path(), &options);
+    let log = server.log.join("\n");
+    let line = log
+        .lines()
+        .find(|line| line.contains("the engine's syncs reach the disk"));
+    assert!(
+        line.is_some_and(|line| line.contains("\"writes_through\":false")),
+        "{log}"
+    );
+    server.stop();
+}

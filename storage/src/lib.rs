@@ -12,6 +12,8 @@
 //! served from memory. The engine materialises a log that is kept elsewhere: after a crash it holds some prefix
 //! of the sealed batches, together with the [`LogPosition`] that says which.
 
+#![deny(unsafe_code)]
+
 pub mod backend;
 pub mod compactor;
 pub mod engine;

@@ -13,6 +13,8 @@
 //!
 //! Two cores decide, and have no thread, clock or file: [`core`] what is told to whom, and [`engine::core`] when the
 //! engine is written, persisted and copied. Everything else carries out what they say.
+
+#![deny(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
 mod actor;

@@ -21,7 +21,7 @@
 //!
 //! | engine | files | for |
 //! |---|---|---|
-//! | `sled` | `sled.rs` | the default; data that fits in memory |
+//! | `sled` | `sled/` | the default; data that fits in memory |
 //! | `redb` | `redb.rs` | bounded memory; data larger than it |
 //! | `memory` | `memory.rs` | tests and the simulator, with injected faults |
 
@@ -53,6 +53,8 @@ pub use error::EngineError;
 pub use memory::{Faults, Memory};
 pub use opening::{caught, opening};
 pub use packed::Packed;
+#[cfg(target_os = "linux")]
+pub use sled::sync_log;
 pub use tree::Tree;
 
 /// The order in which a scan visits keys.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rusd_storage::engine::{Engine, Tree, WriteBatch};
 
-use crate::support::{Model, Random, apply};
+use super::support::{Model, Random, apply};
 
 fn applied_key() -> Bytes {
     Bytes::from(Tree::Meta.key(b"applied"))

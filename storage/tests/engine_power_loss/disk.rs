@@ -13,7 +13,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::support::Random;
+use super::support::Random;
 
 /// What a disk writes at once.
 const SECTOR_BYTES: usize = 4096;
@@ -26,6 +26,7 @@ unsafe extern "C" {
 mod number {
     use std::ffi::c_long;
     pub const PWRITE: c_long = 18;
+    pub const FCNTL: c_long = 72;
     pub const FSYNC: c_long = 74;
     pub const FDATASYNC: c_long = 75;
     pub const FTRUNCATE: c_long = 77;
@@ -35,14 +36,20 @@ mod number {
 mod number {
     use std::ffi::c_long;
     pub const PWRITE: c_long = 68;
+    pub const FCNTL: c_long = 25;
     pub const FSYNC: c_long = 82;
     pub const FDATASYNC: c_long = 83;
     pub const FTRUNCATE: c_long = 46;
 }
 
+const F_GETFL: c_int = 3;
+/// As `open` takes it and `F_GETFL` gives it.
+const O_DSYNC: c_long = 0o10000;
+
 #[derive(Clone, Debug)]
 enum Event {
-    Write(PathBuf, u64, Vec<u8>),
+    /// Data at an offset, and whether the write waited for the disk.
+    Write(PathBuf, u64, Vec<u8>, bool),
     SetLen(PathBuf, u64),
     /// A sync of this file ended; it covers what was recorded before this.
     Synced(PathBuf, usize),
@@ -97,8 +104,10 @@ extern "C" fn pwrite64(fd: c_int, buffer: *const c_void, len: usize, offset: i64
     if written > 0 {
         // SAFETY: the kernel has just read this many bytes from there.
         let data = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), written as usize) };
+        // SAFETY: plain numbers.
+        let waited = unsafe { syscall(number::FCNTL, fd, F_GETFL) } & O_DSYNC != 0;
         record(fd, |path, _| {
-            Event::Write(path, offset as u64, data.to_vec())
+            Event::Write(path, offset as u64, data.to_vec(), waited)
         });
     }
     written
@@ -223,11 +232,11 @@ impl Recording {
         for (index, event) in events.iter().enumerate() {
             let synced = |path: &Path| covered.get(path).is_some_and(|upto| index < *upto);
             match event {
-                Event::Write(path, offset, data) => {
+                Event::Write(path, offset, data, waited) => {
                     let file = files.entry(path.clone()).or_default();
                     let sectors = data.chunks(SECTOR_BYTES).enumerate();
                     for (sector, data) in sectors {
-                        if synced(path) || random.below(10) < kept {
+                        if *waited || synced(path) || random.below(10) < kept {
                             put(file, *offset as usize + sector * SECTOR_BYTES, data);
                         }
                     }

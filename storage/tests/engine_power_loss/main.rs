@@ -1,6 +1,9 @@
 //! Power loss at random moments, with random parts of what was not synced
 //! reaching the disk. What is left has to be the state after some batch, no
 //! earlier than the last one that was persisted.
+//!
+//! This program leaves the C library's `sync_file_range` alone, so that sled
+//! writes through; `engine_power_loss_synced` is the same with one of its own.
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -14,9 +17,9 @@ mod support;
 
 use std::sync::Mutex;
 
-use disk::{Mark, mark, record_dir};
-use numbered::{applied, numbered_batch, state_after};
-use support::{Fixture, Random, Under, assert_same, dump};
+use self::disk::{Mark, mark, record_dir};
+use self::numbered::{applied, numbered_batch, state_after};
+use self::support::{Fixture, Random, Under, assert_same, dump};
 
 /// There is one recorder.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -14,6 +14,7 @@
 pub(crate) mod compaction_hash;
 mod hash;
 mod history;
+#[allow(unsafe_code)] // Setting the priority of a thread is a call of the C library.
 mod priority;
 mod range;
 

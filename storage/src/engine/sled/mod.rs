@@ -11,9 +11,9 @@
 //!   What survives a crash is a prefix of the inserts; opening repeats the batch
 //!   that is found in the journal, and so completes it. Larger batches pay the
 //!   price.
-//! - What it takes for a sync is none on Linux; [`sync`] mends that. Besides,
-//!   `persist` flushes and then syncs the log file through a descriptor of its
-//!   own. The timer that flushes is off.
+//! - What it takes for a sync is none on Linux; `sync` mends that, and every
+//!   open checks it. Besides, `persist` flushes and then syncs the log file
+//!   through a descriptor of its own. The timer that flushes is off.
 //! - Nothing stops it from queueing more writes than the disk takes, so a writer
 //!   waits for the disk every [`MAX_UNWRITTEN_BYTES`].
 //! - A write that fails may leave who waits for it waiting for ever; [`flush`]
@@ -69,6 +69,8 @@ use parking_lot::{Mutex, RwLock};
 pub use self::chunks::CHUNK_BYTES;
 use self::chunks::{Chunked, add, chunk_key};
 use self::flush::flush;
+#[cfg(target_os = "linux")]
+pub use self::sync::sync_log;
 use super::opening::caught;
 use super::{
     Capabilities, Direction, Engine, EngineError, EngineOptions, EngineStats, Op, Visit,
@@ -130,8 +132,6 @@ pub struct Sled {
     state: RwLock<Option<State>>,
     /// Writers take turns without keeping readers out.
     writer: Mutex<Writer>,
-    #[cfg(target_os = "linux")]
-    syncs_at_open: u64,
 }
 
 fn error(dir: &Path, action: &str, error: &sled::Error) -> EngineError {
@@ -162,6 +162,35 @@ fn open_db(config: &sled::Config) -> sled::Result<Db> {
     }
 }
 
+/// Writes something that means nothing, so that sled syncs its log. If that
+/// sync did not come to [`sync_log`], writes wait for the disk from here on.
+///
+/// One small write cannot do the harm that [`sync`] tells of: it needs two
+/// segments.
+#[cfg(target_os = "linux")]
+fn ensure_syncs(dir: &Path, db: &Db, config: &sled::Config) -> sled::Result<()> {
+    db.insert([JOURNAL_PREFIX, 0], &[])?;
+    flush(db, config)?;
+    let writes_through = !sync::arrives();
+    if writes_through {
+        sync::write_through(&dir.join("db")).map_err(|failed| {
+            let reason = format!(
+                "its writes cannot be made durable in this program ({failed}); \
+                 use the storage engine \"redb\""
+            );
+            io::Error::new(failed.kind(), reason)
+        })?;
+    }
+    tracing::debug!(dir = %dir.display(), writes_through, "the engine's syncs reach the disk");
+    Ok(())
+}
+
+/// Elsewhere sled syncs as it should.
+#[cfg(not(target_os = "linux"))]
+fn ensure_syncs(_dir: &Path, db: &Db, config: &sled::Config) -> sled::Result<()> {
+    flush(db, config)
+}
+
 impl Sled {
     /// Opens the database in `dir`; `exists` says that there has to be one.
     pub fn open(dir: &Path, options: &EngineOptions, exists: bool) -> Result<Self, EngineError> {
@@ -178,15 +207,13 @@ impl Sled {
             .mode(sled::Mode::HighThroughput)
             .use_compression(false)
             .flush_every_ms(None);
-        #[cfg(target_os = "linux")]
-        let syncs_at_open = sync::count();
         let opened = caught(|| {
             let db = open_db(&config)?;
             let complete = is_fenced(&db)?;
             if !exists {
                 build_fences(&db)?;
-                flush(&db, &config)?;
             }
+            ensure_syncs(dir, &db, &config)?;
             replay_journal(&db)?;
             let chunked = chunks::load(&db)?;
             Ok((db, chunked, complete || !exists))
@@ -207,7 +234,7 @@ impl Sled {
         let io_error = |action, failed| EngineError::io(NAME, dir, action, &failed);
         files::sync_tree(dir).map_err(|failed| io_error("sync after open", failed))?;
         let log = File::open(dir.join("db")).map_err(|failed| io_error("open log", failed))?;
-        let opened = Self {
+        Ok(Self {
             dir: dir.to_owned(),
             config,
             state: RwLock::new(Some(State {
@@ -219,14 +246,7 @@ impl Sled {
                 unwritten_bytes: 0,
                 journal_in_use: true,
             }),
-            #[cfg(target_os = "linux")]
-            syncs_at_open,
-        };
-        if !exists {
-            // Building the fences wrote something.
-            opened.check_syncs()?;
-        }
-        Ok(opened)
+        })
     }
 
     fn error(&self, action: &str, failed: &sled::Error) -> EngineError {
@@ -252,20 +272,7 @@ impl Sled {
         writer.unwritten_bytes = 0;
         let db = self.with_state(|state| Ok(state.db.clone()))?;
         let flushed = flush(&db, &self.config);
-        flushed.map_err(|failed| self.error("write", &failed))?;
-        self.check_syncs()
-    }
-
-    /// That something was written and nothing was synced means that sled's
-    /// syncs do not arrive where they should.
-    fn check_syncs(&self) -> Result<(), EngineError> {
-        #[cfg(target_os = "linux")]
-        if sync::count() == self.syncs_at_open {
-            let reason = "this program was linked such that sled cannot sync its files; \
-                          use another storage engine";
-            return Err(EngineError::fatal(NAME, &self.dir, reason));
-        }
-        Ok(())
+        flushed.map_err(|failed| self.error("write", &failed))
     }
 
     /// The whole value that starts with `first`.
