@@ -34,11 +34,15 @@ impl KvError {
     /// The reply that a reader of a published view gives; an error is a local failure, after which nothing this process
     /// answers can be trusted: a failed disk or a broken invariant.
     ///
-    /// A superseded view means that compaction has passed the revision that was asked for.
+    /// A superseded view means that compaction has passed the revision that was asked for, and an engine that is closed
+    /// that the server is stopping.
     pub fn into_reply(self) -> Result<EtcdError, StorageError> {
         match self {
             Self::Reply(reply) => Ok(reply),
             Self::Storage(StorageError::Superseded) => Ok(EtcdError::Compacted),
+            Self::Storage(StorageError::Engine(EngineError::Closed { .. })) => {
+                Ok(EtcdError::Stopped)
+            }
             Self::Storage(failure) => Err(failure),
         }
     }
@@ -113,5 +117,18 @@ impl From<EngineError> for StateError {
 impl From<StorageError> for StateError {
     fn from(error: StorageError) -> Self {
         StateError::Storage { index: 0, error }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_a_stop_overtakes_is_answered() {
+        let error = StorageError::from(EngineError::Closed { engine: "any" });
+        let reply = KvError::from(error).into_reply().unwrap();
+        assert_eq!(reply, EtcdError::Stopped);
     }
 }

@@ -5,6 +5,7 @@ use rusd_messages::reader::HashKv;
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb as pb;
 use rusd_proto::ids::Revision;
+use rusd_storage::engine::EngineError;
 use rusd_storage::{At, StorageError, Views};
 
 pub(super) fn answer(views: &Views, HashKv { revision, reply }: HashKv) {
@@ -12,7 +13,7 @@ pub(super) fn answer(views: &Views, HashKv { revision, reply }: HashKv) {
 }
 
 /// A deterministic error is the caller's; anything else is a failed disk or a broken invariant.
-fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {
+pub(super) fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError> {
     // Only 0 asks for the newest: a revision below is answered with the hash of nothing, as in etcd.
     let at = match revision {
         0 => At::Newest,
@@ -24,6 +25,8 @@ fn hash_kv(views: &Views, revision: i64) -> Result<pb::HashKvResponse, EtcdError
             return Err(EtcdError::Compacted);
         }
         Err(StorageError::FutureRevision) => return Err(EtcdError::FutureRevision),
+        // The member is stopping.
+        Err(StorageError::Engine(EngineError::Closed { .. })) => return Err(EtcdError::Stopped),
         Err(error) => fatal("hashing keys", &error),
     };
     Ok(pb::HashKvResponse {

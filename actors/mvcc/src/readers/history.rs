@@ -5,6 +5,7 @@ use rusd_messages::reader::History;
 use rusd_messages::watch::{HistoryError, HistoryPage, HistoryRevisions, RevisionEvents};
 use rusd_messages::{Delivery, Port, fatal};
 use rusd_proto::ids::Revision;
+use rusd_storage::engine::EngineError;
 use rusd_storage::{Change, ReadAt, ReadView, StorageError, StorageResult, Views};
 use std::io;
 
@@ -20,9 +21,12 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
         .spawn(move || {
             for request in queue {
                 let request = Delivery::open(request);
+                let Some(result) = history(&views, &request) else {
+                    return;
+                };
                 let page = HistoryPage {
                     token: request.token,
-                    result: history(&views, &request),
+                    result,
                 };
                 if request.reply.deliver(page).is_err() {
                     return;
@@ -32,14 +36,21 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
     Ok(port)
 }
 
-fn history(views: &Views, request: &History) -> Result<HistoryRevisions, HistoryError> {
+/// A page; None if the member is stopping.
+pub(super) fn history(
+    views: &Views,
+    request: &History,
+) -> Option<Result<HistoryRevisions, HistoryError>> {
     let view = views.load();
     match history_page(&view, request) {
-        Ok(page) => Ok(page),
+        Ok(page) => Some(Ok(page)),
         // A view that compaction has overtaken cannot read what it promised; neither can a newer one.
-        Err(StorageError::Compacted | StorageError::Superseded) => Err(HistoryError::Compacted {
-            compacted_revision: views.load().compacted_revision().0,
-        }),
+        Err(StorageError::Compacted | StorageError::Superseded) => {
+            Some(Err(HistoryError::Compacted {
+                compacted_revision: views.load().compacted_revision().0,
+            }))
+        }
+        Err(StorageError::Engine(EngineError::Closed { .. })) => None,
         Err(error) => fatal("reading history", &error),
     }
 }

@@ -52,3 +52,46 @@ fn answer(views: &Views, read: Read) {
         Read::HashKv(hash) => hash::answer(views, hash),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rusd_messages::LeaseId;
+    use rusd_messages::reader::History;
+    use rusd_proto::EtcdError;
+    use rusd_storage::engine::{Engine, Memory};
+    use rusd_storage::{LogPosition, MvccOptions, MvccStore};
+    use std::sync::Arc;
+
+    /// A store of one key, which is read from its engine; and a stop has closed that.
+    fn closed() -> Views {
+        let engine = Arc::new(Memory::new());
+        let open = || MvccStore::open(engine.clone(), MvccOptions::default()).unwrap();
+        let mut store = open();
+        let mut txn = store.begin();
+        txn.put(b"k", b"v", LeaseId::NONE);
+        txn.end();
+        store.seal(LogPosition { index: 1, term: 1 });
+        engine.write(&store.take_sealed().unwrap().batch).unwrap();
+        let mut store = open();
+        store.publish();
+        engine.close().unwrap();
+        store.views()
+    }
+
+    #[test]
+    fn a_read_that_a_stop_overtakes_is_no_failure_of_the_disk() {
+        let views = closed();
+        assert_eq!(hash::hash_kv(&views, 0), Err(EtcdError::Stopped));
+        let page = History {
+            token: 0,
+            from_revision: 2,
+            through_revision: 2,
+            max_bytes: 1,
+            with_previous: false,
+            reply: Port::probe(1).0,
+        };
+        assert!(history::history(&views, &page).is_none());
+    }
+}
