@@ -98,6 +98,11 @@ impl Alarms {
         }
     }
 
+    /// Panics if an alarm of no kind is raised.
+    pub(crate) fn check(&self) {
+        assert!(!self.has(AlarmType::None), "an alarm of no kind is raised");
+    }
+
     pub(crate) fn load(engine: &dyn Engine) -> Result<Self, StateError> {
         let mut alarms = Self::default();
         let mut failure = None;

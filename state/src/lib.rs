@@ -27,6 +27,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod alarm;
+mod check;
 pub mod error;
 pub mod kv;
 pub mod lease;

@@ -497,6 +497,15 @@ impl StateMachine {
         self.store.engine()
     }
 
+    pub(crate) fn store(&self) -> &MvccStore {
+        &self.store
+    }
+
+    #[cfg(test)]
+    pub(crate) fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
     /// The store, for work that changes nothing replicated: rewriting it, switching its engine.
     pub fn store_mut(&mut self) -> &mut MvccStore {
         &mut self.store

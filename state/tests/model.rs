@@ -84,6 +84,7 @@ fn run(node: &mut Node, model: &mut Model, step: Step) -> Result<(), TestCaseErr
         }
         Step::RemoveSuperseded(records) => {
             node.machine.compact_step(records).unwrap();
+            node.machine.check();
         }
         Step::Restart => {
             node.flush();

@@ -296,6 +296,7 @@ impl goldenscript::Runner for Runner {
             name => return Err(format!("unknown command {name}").into()),
         };
         args.reject_next()?;
+        self.store.check();
         Ok(output)
     }
 }

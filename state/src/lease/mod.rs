@@ -158,7 +158,7 @@ impl Leases {
     }
 
     /// Attaches `key` to `lease`, and only to it; to none if the lease does not exist.
-    fn attach(&mut self, key: &[u8], lease: LeaseId) {
+    pub(crate) fn attach(&mut self, key: &[u8], lease: LeaseId) {
         match self.of_key.get_key_value(key) {
             Some((_, &now)) if now == lease => return,
             Some((kept, &now)) => {
@@ -173,6 +173,32 @@ impl Leases {
             let key = Bytes::copy_from_slice(key);
             self.of_key.insert(key.clone(), lease);
             self.keys.insert((lease, key));
+        }
+    }
+
+    /// The lease that the key is attached to.
+    pub(crate) fn of_key(&self, key: &[u8]) -> LeaseId {
+        self.of_key.get(key).copied().unwrap_or(LeaseId::NONE)
+    }
+
+    /// How many keys are attached to a lease.
+    pub(crate) fn attachments(&self) -> usize {
+        self.of_key.len()
+    }
+
+    /// Panics unless keys and leases name each other, and every lease was granted as L-01 allows.
+    pub(crate) fn check(&self) {
+        assert_eq!(self.of_key.len(), self.keys.len(), "attachments");
+        for (lease, key) in &self.keys {
+            assert_eq!(self.of_key(key), *lease, "a key does not know its lease");
+            assert!(self.contains(*lease), "a key is attached to no lease");
+        }
+        for (id, lease) in &self.leases {
+            assert!(id.is_some(), "a lease without an id");
+            assert!(
+                (1..=MAX_TTL_S).contains(&lease.ttl_s),
+                "a time to live that cannot be granted"
+            );
         }
     }
 
@@ -276,6 +302,20 @@ mod tests {
         leases.attach(b"a", LeaseId::NONE);
         leases.attach(b"b", LeaseId(3));
         assert_eq!((leases.of_key.len(), leases.keys.len()), (0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "a key does not know its lease")]
+    fn an_attachment_that_is_known_on_one_side_is_seen() {
+        let mut leases = Leases::default();
+        let mut batch = WriteBatch::new();
+        for id in [1, 2] {
+            assert!(leases.grant(LeaseId(id), 10, &mut batch).is_ok());
+        }
+        leases.attach(b"a", LeaseId(1));
+        leases.check();
+        leases.of_key.insert("a".into(), LeaseId(2));
+        leases.check();
     }
 
     #[test]

@@ -64,6 +64,19 @@ impl Members {
         self.members.iter().find(|member| member.id == id.0)
     }
 
+    /// Panics unless members stand in order of their ids, and none has the id of one that was removed (C-03).
+    pub(crate) fn check_order(&self) {
+        assert!(
+            self.members.is_sorted_by(|one, next| one.id < next.id),
+            "members out of order"
+        );
+        let gone = |member: &Member| self.removed.contains(&member.id);
+        assert!(
+            !self.members.iter().any(gone),
+            "the id of a removed member came back"
+        );
+    }
+
     /// Whether the id belonged to a member that was removed.
     pub fn was_removed(&self, id: MemberId) -> bool {
         self.removed.contains(&id.0)

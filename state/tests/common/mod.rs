@@ -37,7 +37,9 @@ impl Node {
     }
 
     pub fn apply_entry(&mut self, entry: Entry) -> Result<Option<Applied>, StateError> {
-        self.machine.apply(entry)
+        let applied = self.machine.apply(entry)?;
+        self.machine.check();
+        Ok(applied)
     }
 
     /// Applies the next entry.
@@ -50,7 +52,9 @@ impl Node {
             data,
             wanted: true,
         };
-        Ok(self.machine.apply(entry)?.unwrap())
+        let applied = self.machine.apply(entry)?.unwrap();
+        self.machine.check();
+        Ok(applied)
     }
 
     pub fn apply(&mut self, request: InternalRaftRequest) -> Result<Applied, StateError> {
@@ -70,6 +74,7 @@ impl Node {
     /// Starts again from what the engine holds; what was not flushed is lost.
     pub fn restart(&mut self) {
         *self = Self::over(self.engine.clone());
+        self.machine.check();
     }
 
     pub fn hash_kv(&mut self, at: At) -> (u32, Revision, Revision) {

@@ -4,7 +4,7 @@
 //! the keys born since, plus those that died since: as many steps as there were births and deaths in between,
 //! instead of a walk over the range. The ring is bounded in entries and bytes; what it has forgotten is walked.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -92,6 +92,29 @@ impl LivenessLog {
                 });
             }
             None => ring.complete_above = main,
+        }
+    }
+
+    /// Panics unless the log is bounded and in order, and its last word on each key is whether the key is alive.
+    pub(super) fn check(&self, is_alive: impl Fn(&[u8]) -> bool) {
+        let ring = self.ring.lock();
+        assert!(
+            ring.chunks.len() <= self.chunks_max,
+            "the liveness log outgrows its bound"
+        );
+        let mut last_main = ring.complete_above;
+        let mut last_words: BTreeMap<&[u8], bool> = BTreeMap::new();
+        for chunk in &ring.chunks {
+            let end = chunk.entries.last().map_or(0, |last| last.end);
+            assert_eq!(end as usize, chunk.keys.len(), "keys of a chunk");
+            for (at, entry) in chunk.entries.iter().enumerate() {
+                assert!(last_main <= entry.main, "births and deaths out of order");
+                last_main = entry.main;
+                last_words.insert(chunk.key(at), entry.birth);
+            }
+        }
+        for (key, birth) in last_words {
+            assert_eq!(birth, is_alive(key), "the last word on a key");
         }
     }
 

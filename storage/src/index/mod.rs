@@ -21,6 +21,7 @@
 //! put in random order, 57 for the same in ascending order; every older revision that is retained adds 40 or more.
 #![deny(clippy::disallowed_methods)]
 
+mod check;
 mod liveness_log;
 mod node;
 mod older_revisions;
@@ -143,6 +144,7 @@ impl KeyIndex {
         let mut record_bytes = Some(record_bytes);
         let mut replaced = None;
         self.view.tree.upsert(key, &mut |before| {
+            debug_assert!(before.is_none_or(|slot| slot.revision() < revision));
             let alive = before.filter(|slot| slot.is_alive());
             replaced = alive.map(Slot::revision);
             let (create, version) =

@@ -182,6 +182,19 @@ fn place(id: u64) -> (usize, usize) {
     (place % SHARDS, place / SHARDS)
 }
 
+/// The compacted revision from which on a key with these older revisions has something to remove. A cell that is
+/// kept although it is empty counts: it goes once compaction reaches the newest revision.
+fn garbage_since(older: &[OlderRevision], latest: &Slot, keeps_cell: bool) -> Revision {
+    match older {
+        [first, ..] if first.is_tombstone() => first.main.next(),
+        [_, second, ..] => second.main,
+        [_] => latest.main,
+        [] if keeps_cell => latest.main,
+        [] if latest.is_alive() => NEVER,
+        [] => latest.main.next(),
+    }
+}
+
 impl OlderRevisions {
     pub(super) fn new() -> Self {
         Self {
@@ -273,14 +286,7 @@ impl OlderRevisions {
         let rest = &older_revisions[taken..];
         // A view that reads between `limit` and the newest revision still looks here, and must not find another key.
         let keeps_cell = latest.older != 0 && latest.main > limit;
-        let garbage_since = match rest {
-            [first, ..] if first.is_tombstone() => first.main.next(),
-            [_, second, ..] => second.main,
-            [_] => latest.main,
-            [] if keeps_cell => latest.main,
-            [] if latest.is_alive() => NEVER,
-            [] => latest.main.next(),
-        };
+        let garbage_since = garbage_since(rest, latest, keeps_cell);
         let mut gone = rest.is_empty() && !readable(latest.main, !latest.is_alive());
         if gone && taken < budget {
             removed.push(Removed::latest(latest));
@@ -299,6 +305,51 @@ impl OlderRevisions {
             gone,
             garbage_since,
         }
+    }
+
+    /// Panics unless the revisions of a key ascend, each continuing the generation of the one before or starting
+    /// its own, and `bound` promises no less garbage than there is. Returns them, the newest last.
+    pub(super) fn check(&self, latest: &Slot, bound: Revision) -> Vec<OlderRevision> {
+        let mut revisions = Vec::new();
+        if latest.older != 0 {
+            let (shard, cell) = place(latest.older);
+            let shard = self.shards[shard].read();
+            assert!(!shard.free.contains(&cell), "a key's cell is free");
+            revisions.extend_from_slice(shard.cells[cell].as_slice());
+        }
+        assert!(
+            bound <= garbage_since(&revisions, latest, latest.older != 0),
+            "garbage below its bound"
+        );
+        revisions.push(OlderRevision::of(latest));
+        for revision in &revisions {
+            // A transaction may put a key twice: then the second put is of the revision that created it, too.
+            assert!(
+                revision.create == revision.main || revision.version != 1,
+                "a generation starts at its first put"
+            );
+            assert!(
+                revision.create <= revision.main,
+                "a key is created after it was put"
+            );
+        }
+        for pair in revisions.windows(2) {
+            let (before, after) = (&pair[0], &pair[1]);
+            assert!(
+                (before.main, before.sub) < (after.main, after.sub),
+                "revisions of a key out of order"
+            );
+            let continues = after.version > 1;
+            assert!(
+                !continues || (before.create, before.version + 1) == (after.create, after.version),
+                "a generation is broken"
+            );
+            assert!(
+                !before.is_tombstone() || after.version == 1,
+                "only a put follows a tombstone"
+            );
+        }
+        revisions
     }
 
     /// Memory of the table.

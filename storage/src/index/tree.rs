@@ -5,6 +5,8 @@
 //! changes. Every inner node knows how many live keys each child holds, how many bytes their records take, and
 //! from which compacted revision on there is anything to remove below it.
 
+mod check;
+
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -178,6 +180,12 @@ impl Tree {
         {
             self.root = only.node.clone();
         }
+    }
+
+    /// Visits every leaf's keys with their slots, and the bound that the leaf has on garbage.
+    pub(super) fn for_each(&self, visit: &mut dyn FnMut(&[u8], &Slot, Revision)) {
+        let mut key = Vec::new();
+        for_each_below(&self.root, &mut key, visit);
     }
 
     /// Memory of this tree: nodes, keys and slots.
@@ -386,6 +394,22 @@ impl Sweep<'_> {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
+        }
+    }
+}
+
+fn for_each_below(node: &Node, key: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], &Slot, Revision)) {
+    match node {
+        Node::Leaf(leaf) => {
+            for (at, slot) in leaf.slots().iter().enumerate() {
+                leaf.keys.read(at, key);
+                visit(key, slot, leaf.garbage_since);
+            }
+        }
+        Node::Inner(inner) => {
+            for child in &inner.children {
+                for_each_below(&child.node, key, visit);
+            }
         }
     }
 }

@@ -24,6 +24,7 @@
 //! results, `shared` is what writer and readers have in common, `meta` what is stored about the store itself, and
 //! `embedded` is the store without a server. `read` knows none of its three readers: each implements `Readable`.
 
+mod check;
 mod compaction;
 mod compaction_hash;
 mod embedded;
@@ -303,6 +304,7 @@ impl MvccStore {
 
     /// Closes what is pending, together with `applied`: the engine will have all of it or nothing.
     pub fn seal(&mut self, applied: LogPosition) {
+        debug_assert!(self.applied.index <= applied.index);
         self.sealed.append(std::mem::take(&mut self.pending));
         self.applied = applied;
         self.sealed_any = true;

@@ -34,6 +34,10 @@ impl Removal {
         self.collected.is_empty()
     }
 
+    pub(super) fn collected(&self) -> impl Iterator<Item = &Removed> {
+        self.collected.iter()
+    }
+
     /// Whether the next records are to be found before any is removed.
     pub(super) fn is_sweeping(&self) -> bool {
         !self.draining

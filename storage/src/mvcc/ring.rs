@@ -61,6 +61,13 @@ impl Ring {
 
     /// Adds the next revision.
     pub(super) fn push(&mut self, changes: &[Change]) {
+        debug_assert!(changes.first().is_some_and(|first| {
+            Some(first.revision.main.0)
+                == self
+                    .first_main
+                    .0
+                    .checked_add_unsigned(self.starts.len() as u64)
+        }));
         self.starts
             .push_back(self.popped + self.records.len() as u64);
         for change in changes {
@@ -148,6 +155,59 @@ impl Ring {
                 self.popped += 1;
             }
         }
+    }
+
+    /// Panics unless the ring holds every change of the revisions from its first to `newest`, without a gap, and no
+    /// more of what the engine has than it may.
+    pub(super) fn check(&self, newest: Revision) {
+        let mut expected = RecordRevision {
+            main: self.first_main,
+            sub: 0,
+        };
+        let mut starts = self.starts.iter();
+        let (mut bytes, mut written_bytes) = (0, 0);
+        for (at, record) in (self.popped..).zip(&self.records) {
+            if record.revision.main != expected.main || at == self.popped {
+                expected = RecordRevision {
+                    main: record.revision.main.max(self.first_main),
+                    sub: 0,
+                };
+                let start = self.start_of(expected.main);
+                assert_eq!(
+                    start,
+                    Some((at - self.popped) as usize),
+                    "where a revision begins"
+                );
+                assert_eq!(starts.next(), Some(&at), "a gap in the ring");
+            }
+            assert_eq!(record.revision, expected, "a change is missing in the ring");
+            expected.sub += 1;
+            bytes += record.event.len() + ENTRY_BYTES;
+            if record.revision.main <= self.written {
+                written_bytes = bytes;
+            }
+        }
+        assert_eq!(
+            starts.next(),
+            None,
+            "a revision without changes in the ring"
+        );
+        assert_eq!(bytes, self.bytes, "bytes of the ring");
+        let next = self.first_main.0 + self.starts.len() as i64;
+        assert_eq!(
+            next,
+            newest.next().0,
+            "the ring ends at the newest revision"
+        );
+        assert!(
+            written_bytes <= self.bytes_max,
+            "the ring outgrows its bound"
+        );
+    }
+
+    /// The engine has every record up to this revision.
+    pub(super) fn written(&self) -> Revision {
+        self.written
     }
 
     /// Memory of the ring.

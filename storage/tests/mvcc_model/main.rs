@@ -455,6 +455,7 @@ fn run(steps: Vec<Step>, options: MvccOptions) {
     let mut pair = Pair::new(options);
     for step in steps {
         pair.step(step);
+        pair.store.check();
     }
     pair.pin = None;
     pair.compaction = None;

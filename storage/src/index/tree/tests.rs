@@ -8,78 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Panics unless the tree is what it promises to be.
-fn check(tree: &Tree) {
-    assert_eq!(tree.root.summary().live, tree.summary.live);
-    assert_eq!(tree.root.summary().live_bytes, tree.summary.live_bytes);
-    let mut last = None;
-    check_node(&tree.root, None, None, true, &mut last);
-}
-
-fn check_node(
-    node: &Node,
-    low: Option<&[u8]>,
-    high: Option<&[u8]>,
-    is_root: bool,
-    last: &mut Option<Vec<u8>>,
-) -> usize {
-    let mut key = Vec::new();
-    match node {
-        Node::Leaf(leaf) => {
-            assert!(is_root || !leaf.keys.is_empty(), "an empty leaf");
-            assert!(!leaf.is_overfull());
-            for at in 0..leaf.keys.len() {
-                leaf.keys.read(at, &mut key);
-                assert!(
-                    low.is_none_or(|low| low <= key.as_slice()),
-                    "below its separator"
-                );
-                assert!(
-                    high.is_none_or(|high| key.as_slice() < high),
-                    "not below its separator"
-                );
-                assert!(last.as_ref().is_none_or(|last| last < &key), "out of order");
-                *last = Some(key.clone());
-            }
-            1
-        }
-        Node::Inner(inner) => {
-            assert_eq!(inner.children.len(), inner.separators.len() + 1);
-            assert!(!inner.is_overfull());
-            assert!(
-                !is_root || inner.children.len() > 1,
-                "a root with one child"
-            );
-            let mut depth = None;
-            for (at, child) in inner.children.iter().enumerate() {
-                assert_eq!(child.node.summary(), child.summary, "a stale summary");
-                let separator = |at: usize| {
-                    let mut key = Vec::new();
-                    inner.separators.read(at, &mut key);
-                    key
-                };
-                let low = if at == 0 {
-                    low.map(<[u8]>::to_vec)
-                } else {
-                    Some(separator(at - 1))
-                };
-                let high = if at + 1 == inner.children.len() {
-                    high.map(<[u8]>::to_vec)
-                } else {
-                    Some(separator(at))
-                };
-                let below = check_node(&child.node, low.as_deref(), high.as_deref(), false, last);
-                assert!(
-                    depth.is_none_or(|depth| depth == below),
-                    "leaves at different depths"
-                );
-                depth = Some(below);
-            }
-            depth.unwrap_or(0) + 1
-        }
-    }
-}
-
 fn slot(main: i64, alive: bool) -> Slot {
     Slot {
         main: Revision(main),
@@ -176,7 +104,7 @@ proptest! {
         frozen.push((tree, model));
         let range = KeyRange::Between(key(low).into(), key(high).into());
         for (tree, model) in frozen {
-            check(&tree);
+            tree.check();
             let expected: Vec<_> = model.iter().map(|(key, slot)| (key.clone(), *slot)).collect();
             prop_assert_eq!(contents(&tree, &KeyRange::all()), expected);
             for (key, slot) in &model {
@@ -197,7 +125,7 @@ fn ascending_keys_fill_their_leaves() {
     for n in 0..20_000u32 {
         put(&mut tree, format!("key-{n:016}").as_bytes(), slot(1, true));
     }
-    check(&tree);
+    tree.check();
     assert!(
         tree.heap_bytes() / 20_000 < 64,
         "{} bytes per key",
@@ -213,6 +141,23 @@ fn huge_keys_split_leaves_early() {
         key.resize(9_000, b'x');
         put(&mut tree, &key, slot(1, true));
     }
-    check(&tree);
+    tree.check();
     assert_eq!(tree.measure(&KeyRange::all()), (40, 400));
+}
+
+#[test]
+#[should_panic(expected = "a stale summary")]
+fn a_count_that_is_off_is_seen() {
+    let mut tree = Tree::new();
+    for n in 0..200 {
+        put(&mut tree, &key(n), slot(1, true));
+    }
+    tree.check();
+    if let Node::Inner(inner) = &mut tree.root {
+        let children = &mut Arc::make_mut(inner).children;
+        // The sum stays: only the look at each child can tell.
+        children[0].summary.live += 1;
+        children[1].summary.live -= 1;
+    }
+    tree.check();
 }
