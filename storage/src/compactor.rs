@@ -1,7 +1,12 @@
 //! Automatic compaction for the embedded store.
 //!
-//! The policy is etcd's, in one of two modes: keep the history of the last so many milliseconds, or the last so many
-//! revisions. Time comes from the caller: [`Compactor::run`] is told what time it is and does what is due.
+//! Two modes: keep the history of the last so many milliseconds, or the last so many revisions. Time comes from the
+//! caller: [`Compactor::run`] is told what time it is and does what is due.
+//!
+//! This is not the policy of the server, and shares no code with it. The server's is etcd's to the sample: fixed
+//! intervals, a leader that alone compacts, a compaction that is proposed and may fail. Here the caller chooses the
+//! interval and the retention apart, and may call at any pace, so samples carry their time; the compaction is done
+//! when the call returns, and an error is the caller's. What the two have in common is a queue of sampled revisions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -113,7 +113,7 @@ impl Cell {
         match self {
             Self::Free => &[],
             Self::One(older) => std::slice::from_ref(older),
-            Self::Many(older_revisions) => older_revisions,
+            Self::Many(revisions) => revisions,
         }
     }
 
@@ -121,9 +121,9 @@ impl Cell {
         *self = match std::mem::take(self) {
             Self::Free => Self::One(older),
             Self::One(first) => Self::Many(vec![first, older]),
-            Self::Many(mut older_revisions) => {
-                older_revisions.push(older);
-                Self::Many(older_revisions)
+            Self::Many(mut revisions) => {
+                revisions.push(older);
+                Self::Many(revisions)
             }
         };
     }
@@ -131,17 +131,16 @@ impl Cell {
     fn remove_first(&mut self, count: usize) {
         let rest = self.as_slice().len().saturating_sub(count);
         *self = match std::mem::take(self) {
-            Self::Many(mut older_revisions) if rest > 1 => {
-                older_revisions.drain(..count);
-                if older_revisions.capacity() > 4 * older_revisions.len() {
-                    older_revisions.shrink_to(2 * older_revisions.len());
+            Self::Many(mut revisions) if rest > 1 => {
+                revisions.drain(..count);
+                if revisions.capacity() > 4 * revisions.len() {
+                    revisions.shrink_to(2 * revisions.len());
                 }
-                Self::Many(older_revisions)
+                Self::Many(revisions)
             }
-            Self::Many(older_revisions) if rest == 1 => older_revisions
-                .last()
-                .copied()
-                .map_or(Self::Free, Self::One),
+            Self::Many(revisions) if rest == 1 => {
+                revisions.last().copied().map_or(Self::Free, Self::One)
+            }
             Self::One(older) if rest == 1 => Self::One(older),
             _ => Self::Free,
         };
@@ -150,12 +149,10 @@ impl Cell {
     fn pop(&mut self) -> Option<OlderRevision> {
         let last = self.as_slice().last().copied();
         *self = match std::mem::take(self) {
-            Self::Many(older_revisions) if older_revisions.len() == 2 => {
-                Self::One(older_revisions[0])
-            }
-            Self::Many(mut older_revisions) => {
-                older_revisions.pop();
-                Self::Many(older_revisions)
+            Self::Many(revisions) if revisions.len() == 2 => Self::One(revisions[0]),
+            Self::Many(mut revisions) => {
+                revisions.pop();
+                Self::Many(revisions)
             }
             _ => Self::Free,
         };
@@ -211,15 +208,15 @@ impl OlderRevisions {
             return id;
         }
         let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut cells = self.shards[shard].write();
-        let cell = match cells.free.pop() {
+        let mut table = self.shards[shard].write();
+        let cell = match table.free.pop() {
             Some(cell) => {
-                cells.cells[cell] = Cell::One(older);
+                table.cells[cell] = Cell::One(older);
                 cell
             }
             None => {
-                cells.cells.push(Cell::One(older));
-                cells.cells.len() - 1
+                table.cells.push(Cell::One(older));
+                table.cells.len() - 1
             }
         };
         (cell * SHARDS + shard + 1) as u64
@@ -249,9 +246,9 @@ impl OlderRevisions {
         }
         let (shard, cell) = place(id);
         let shard = self.shards[shard].read();
-        let older_revisions = shard.cells.get(cell)?.as_slice();
-        let newer = older_revisions.partition_point(|older| older.main <= at);
-        newer.checked_sub(1).map(|at| older_revisions[at])
+        let revisions = shard.cells.get(cell)?.as_slice();
+        let newer = revisions.partition_point(|older| older.main <= at);
+        newer.checked_sub(1).map(|newest| revisions[newest])
     }
 
     /// Removes, oldest first and at most `budget` of them, the revisions of a key that nobody can read once the
@@ -270,20 +267,20 @@ impl OlderRevisions {
             place(latest.older)
         };
         let mut shard = self.shards[shard].write();
-        let older_revisions = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
-        let readable = |main: Revision, tombstone| main > limit || !(tombstone && main < limit);
+        let revisions = shard.cells.get(cell).map_or(&[][..], Cell::as_slice);
+        let readable = |main: Revision, tombstone: bool| main >= limit || !tombstone;
         let garbage = if latest.main <= limit {
-            older_revisions.len()
+            revisions.len()
         } else {
-            let upto = older_revisions.partition_point(|older| older.main <= limit);
-            match upto.checked_sub(1).map(|newest| older_revisions[newest]) {
+            let upto = revisions.partition_point(|older| older.main <= limit);
+            match upto.checked_sub(1).map(|newest| revisions[newest]) {
                 Some(newest) if readable(newest.main, newest.is_tombstone()) => upto - 1,
                 _ => upto,
             }
         };
         let taken = garbage.min(budget);
-        removed.extend(older_revisions[..taken].iter().map(Removed::older));
-        let rest = &older_revisions[taken..];
+        removed.extend(revisions[..taken].iter().map(Removed::older));
+        let rest = &revisions[taken..];
         // A view that reads between `limit` and the newest revision still looks here, and must not find another key.
         let keeps_cell = latest.older != 0 && latest.main > limit;
         let garbage_since = garbage_since(rest, latest, keeps_cell);
@@ -294,8 +291,8 @@ impl OlderRevisions {
             gone = false;
         }
         let frees_cell = rest.is_empty() && !keeps_cell && latest.older != 0;
-        if let Some(older_revisions) = shard.cells.get_mut(cell) {
-            older_revisions.remove_first(taken);
+        if let Some(cell) = shard.cells.get_mut(cell) {
+            cell.remove_first(taken);
         }
         if frees_cell {
             shard.free.push(cell);
@@ -357,9 +354,7 @@ impl OlderRevisions {
         let shard_bytes = |shard: &RwLock<Shard>| {
             let shard = shard.read();
             let lists = shard.cells.iter().map(|cell| match cell {
-                Cell::Many(older_revisions) => {
-                    older_revisions.capacity() * size_of::<OlderRevision>()
-                }
+                Cell::Many(revisions) => revisions.capacity() * size_of::<OlderRevision>(),
                 _ => 0,
             });
             let cells = shard.cells.capacity() * size_of::<Cell>()

@@ -1,8 +1,9 @@
 //! HashKV, equal to etcd's at equal revision and compacted revision (P8).
 //!
 //! etcd hashes its `key` bucket: CRC-32C over the bucket's name and then, in order of revision, over each record's key
-//! (see [`RecordRevision::wire_key`](crate::RecordRevision::wire_key)) and stored value, up to the revision asked for. Members
-//! remove superseded records at their own pace, so records at or below the compacted revision count only if
+//! (see [`RecordRevision::wire_key`](crate::RecordRevision::wire_key)) and stored value, up to the revision asked
+//! for. Members remove superseded records at their own pace, so records at or below the compacted revision count only
+//! if
 //!
 //! * a key is alive at the revision asked for, and the record is what it holds there; or
 //! * no key at all is alive there, and the record is what compaction left: the newest of its key at the compacted
