@@ -176,6 +176,7 @@ pub fn write_out(machine: &mut StateMachine, engine: &dyn Engine) {
 
 /// Everything replicated.
 fn picture(machine: &StateMachine) -> String {
+    machine.check();
     let mut leases: Vec<_> = machine
         .leases()
         .iter()
