@@ -39,6 +39,7 @@ const ROOMS: &[Room] = &[
             "bytes",
             "crc32c",
             "fs2",
+            "libc",
             "parking_lot",
             "prost",
             "redb",

@@ -45,6 +45,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+#[cfg(target_os = "linux")]
+pub use self::sled::sync_log;
 pub use batch::{Op, WriteBatch};
 use damage::Marking;
 pub use damage::forget as forget_damage;
@@ -53,8 +55,6 @@ pub use error::EngineError;
 pub use memory::{Faults, Memory};
 pub use opening::{caught, opening};
 pub use packed::Packed;
-#[cfg(target_os = "linux")]
-pub use sled::sync_log;
 pub use tree::Tree;
 
 /// The order in which a scan visits keys.
@@ -102,6 +102,8 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
+    const ALL: [Self; 3] = [Self::Sled, Self::Redb, Self::Memory];
+
     /// The name used on the command line, in directory names and in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -122,14 +124,11 @@ impl std::str::FromStr for EngineKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "sled" => Ok(Self::Sled),
-            "redb" => Ok(Self::Redb),
-            "memory" => Ok(Self::Memory),
-            other => Err(format!(
-                "unknown storage engine {other:?}: expected \"sled\", \"redb\" or \"memory\""
-            )),
-        }
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| {
+            let [sled, redb, memory] = Self::ALL.map(Self::name);
+            format!("unknown storage engine {name:?}: expected {sled:?}, {redb:?} or {memory:?}")
+        })
     }
 }
 

@@ -10,10 +10,10 @@
 //!
 //! There are two ways out:
 //!
-//! | | who | what |
-//! |---|---|---|
-//! | [`sync_log`] | a program that defines `sync_file_range` for itself and calls this, as the server does | one real sync for each of sled's |
-//! | [`write_through`] | every other program | sled's descriptor becomes one whose every write waits for the disk |
+//! - A program defines `sync_file_range` for itself and calls [`sync_log`] in
+//!   it, as the server does: one real sync for each of sled's.
+//! - In every other program sled's descriptor becomes one whose every write
+//!   waits for the disk ([`write_through`]).
 //!
 //! A library must not change a C function for the whole program that uses it,
 //! so the first way is the program's to choose. Opening a database makes sled
