@@ -22,6 +22,20 @@
 //! could pass the place a record moves to before it arrives, and reach the
 //! place it left after. Scans therefore read a few blocks at a time under a
 //! lock that such writes take too, and continue by record, not by block.
+//!
+//! What it gives, for 200,000 records appended in batches of 64 (benches/packed.rs; one run on a busy machine with two
+//! processors, so the rates only indicate):
+//!
+//! | engine, value | MB on disk, packed / not | MB written | records/s | read all, ms |
+//! |---|---|---|---|---|
+//! | sled, 64 bytes | 34 / 55 | 144 / 144 | 492 k / 173 k | 5 / 79 |
+//! | sled, 300 bytes | 131 / 146 | 461 / 419 | 286 k / 110 k | 27 / 109 |
+//! | redb, 64 bytes | 15 / 36 | 15 / 36 | 999 k / 342 k | 12 / 88 |
+//! | redb, 300 bytes | 63 / 119 | 64 / 119 | 342 k / 198 k | 16 / 229 |
+//!
+//! Single gets cost the same or, of large values on redb, three times as much (4 against 1.4 microseconds). Small
+//! appends to a tree of 64,000 records are five times as fast on sled with small values; the other cases differ by
+//! less than the measurement does, or by a third against packing (sled, 300 bytes).
 
 mod block;
 mod rewrite;
