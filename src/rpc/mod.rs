@@ -20,6 +20,7 @@ use rusd_proto::etcdserverpb::{
 use services::Services;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -27,6 +28,10 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service as _;
 use tracing::warn;
+
+/// How long after its deadline a call is given up here. Once its message has been read, its answer at the deadline itself
+/// comes from [`Api`], which counts it.
+const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
 /// A service that is called by name and not counted.
 type OtherService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
@@ -97,8 +102,9 @@ impl Connection {
         };
         request.extensions_mut().insert(deadline);
         let answer = self.answer(rpc.service(), request);
+        let given_up = deadline.0.checked_add(DEADLINE_GRACE).unwrap_or(deadline.0);
         Box::pin(async move {
-            tokio::time::timeout_at(deadline.0.into(), answer)
+            tokio::time::timeout_at(given_up.into(), answer)
                 .await
                 .unwrap_or_else(|_| Ok(status::status(EtcdError::DeadlineExceeded).into_http()))
         })
