@@ -1,11 +1,11 @@
 //! What packing records into blocks costs and gives: the same engine with and without it.
 //!
-//! An unpacked engine gets one entry per record: the records go to another tree. A record is the key of a revision, and a
-//! value of 64 or 300 bytes of which the first 23 are always the same and the rest is random. Batches of 64 records and
-//! a meta record, persisted every 16 MiB and at the end; one thread.
+//! An unpacked engine gets one entry per record: the records go to another tree. A record is the key of a revision, and
+//! a value of 64 or 300 bytes of which the first 23 are always the same and the rest is random. Batches of 64 records
+//! and a meta record, persisted every 16 MiB and at the end; one thread.
 //!
-//! `footprint` runs in a process of its own per case and prints, for 200,000 records: bytes on the disk, bytes handed to
-//! `write` calls (`wchar` of the process), resident memory beyond that at the start, and time. Criterion then measures
+//! `footprint` runs in a process of its own per case and prints, for 200,000 records: bytes on the disk, bytes handed
+//! to `write` calls (`wchar` of the process), resident memory beyond that at the start, and time. Criterion then measures
 //! a batch of 64, a get and a scan of 1000.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
