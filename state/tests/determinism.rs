@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
-#[path = "common/generate.rs"]
-mod generate;
 
 use common::Node;
 use proptest::prelude::*;
 use prost::Message;
+use rusd_model::{generate, request};
 use rusd_proto::ids::{Index, LeaseId, Term};
 use rusd_proto::{ApplyResult, etcdserverpb::InternalRaftRequest};
 use rusd_state::{Effect, Entry, EntryKind};
@@ -183,7 +182,7 @@ proptest! {
 #[test]
 fn a_gap_in_the_log_stops_the_member() {
     let mut node = Node::new();
-    let entries = log(&vec![common::grant(1, 1); 3], true);
+    let entries = log(&vec![request::grant(1, 1); 3], true);
     node.apply_entry(entries[0].clone()).unwrap();
     let error = node.apply_entry(entries[2].clone()).unwrap_err();
     assert_eq!(
@@ -228,7 +227,7 @@ fn l_11_leases_and_their_keys_survive_on_every_engine() {
         };
         let engine = rusd_storage::engine::open(dir.path(), &options).unwrap();
         let mut node = Node::over(engine);
-        node.apply(common::grant(1, 60)).unwrap();
+        node.apply(request::grant(1, 60)).unwrap();
         for (key, value, lease) in [("a", 10, 1), ("b", 100_000, 1), ("a", 10, 0), ("c", 0, 1)] {
             let request = rusd_proto::etcdserverpb::PutRequest {
                 key: key.into(),
@@ -236,7 +235,7 @@ fn l_11_leases_and_their_keys_survive_on_every_engine() {
                 lease,
                 ..Default::default()
             };
-            assert!(node.apply(common::put(request)).unwrap().result.is_ok());
+            assert!(node.apply(request::put(request)).unwrap().result.is_ok());
         }
         node.flush();
         let before = state(&mut node);

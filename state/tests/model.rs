@@ -3,15 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
-#[path = "common/generate.rs"]
-mod generate;
-#[path = "common/model.rs"]
-mod model;
 
 use common::Node;
-use model::Model;
 use proptest::prelude::*;
 use prost::Message;
+use rusd_model::{Model, generate};
 use rusd_proto::EtcdError;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::ids::LeaseId;

@@ -21,6 +21,7 @@ use common::Node;
 use goldenscript::{Command, Context};
 use prost::Message;
 use rusd_kit::{Args, latin};
+use rusd_model::request;
 use rusd_proto::EtcdError;
 use rusd_proto::conf_change::{Change, ConfChange};
 use rusd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -179,7 +180,7 @@ impl Runner {
                 Err(error) => format!("{where_} error {error}"),
             });
         }
-        self.apply(common::txn(request))
+        self.apply(request::txn(request))
     }
 
     fn get(&self, request: &pb::RangeRequest) -> Outcome {
@@ -226,7 +227,7 @@ impl Runner {
                     key: latin(&put),
                     ..Default::default()
                 };
-                self.node.apply(common::put(request))?;
+                self.node.apply(request::put(request))?;
             }
             let revision: i64 = args.option("then_compact");
             if revision != 0 {
@@ -234,7 +235,7 @@ impl Runner {
                     revision,
                     physical: false,
                 };
-                self.node.apply(common::compact(request))?;
+                self.node.apply(request::compact(request))?;
             }
         }
         Ok(shown)
@@ -348,7 +349,7 @@ impl goldenscript::Runner for Runner {
                         value: "v".into(),
                         ..Default::default()
                     };
-                    self.node.apply(common::put(request))?;
+                    self.node.apply(request::put(request))?;
                 }
                 Ok(format!("revision {}", self.node.machine.keys().revision()))
             }
@@ -381,14 +382,14 @@ impl goldenscript::Runner for Runner {
             "put" if in_txn => self.push(Some(Request::RequestPut(put(&args)))),
             "del" if in_txn => self.push(Some(Request::RequestDeleteRange(delete(&args)))),
             "get" if in_txn => self.push(Some(Request::RequestRange(range(&args)))),
-            "put" => self.checked(validate::put(&put(&args)), common::put(put(&args))),
+            "put" => self.checked(validate::put(&put(&args)), request::put(put(&args))),
             "del" => self.checked(
                 validate::delete_range(&delete(&args)),
-                common::delete(delete(&args)),
+                request::delete(delete(&args)),
             ),
             "get" => self.get(&range(&args)),
             "stream" => self.stream(&args),
-            "compact" => self.apply(common::compact(pb::CompactionRequest {
+            "compact" => self.apply(request::compact(pb::CompactionRequest {
                 revision: args.number(0),
                 physical: args.option("physical"),
             })),
@@ -399,9 +400,9 @@ impl goldenscript::Runner for Runner {
                     step.removed, step.finished
                 ))
             }
-            "grant" => self.apply(common::grant(args.number(0), args.number(1))),
-            "revoke" => self.apply(common::revoke(args.number(0))),
-            "checkpoint" => self.apply(common::checkpoint(args.number(0), args.number(1))),
+            "grant" => self.apply(request::grant(args.number(0), args.number(1))),
+            "revoke" => self.apply(request::revoke(args.number(0))),
+            "checkpoint" => self.apply(request::checkpoint(args.number(0), args.number(1))),
             "attached" => self.attached(args.number(0)),
             "leases" => self.leases(),
             "alarm" => {
@@ -411,7 +412,7 @@ impl goldenscript::Runner for Runner {
                 let kind = enumerated(args.word(1), |name| {
                     pb::AlarmType::from_str_name(name).map(|kind| kind as i32)
                 });
-                self.apply(common::alarm(action, kind, args.number(2)))
+                self.apply(request::alarm(action, kind, args.number(2)))
             }
             "conf" => self.conf(&args),
             "attributes" => self.apply(InternalRaftRequest {

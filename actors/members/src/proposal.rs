@@ -35,7 +35,7 @@ impl Proposal {
     }
 
     /// The request that asks for it, on behalf of the member that `config` describes.
-    pub(crate) fn request(&self, config: &MembersConfig) -> InternalRaftRequest {
+    pub fn request(&self, config: &MembersConfig) -> InternalRaftRequest {
         let mut request = InternalRaftRequest::default();
         match self {
             Self::Publish => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
+use rusd_proto::etcdserverpb::InternalRaftRequest;
 use rusd_proto::ids::{Index, Revision, Term};
 use rusd_state::{Applied, Entry, EntryKind, StateError, StateMachine};
 use rusd_storage::engine::{Engine, Memory};
@@ -82,67 +82,5 @@ impl Node {
         self.machine.publish();
         let hash = self.machine.views().hash_kv(at).unwrap();
         (hash.hash, hash.revision, hash.compact_revision)
-    }
-}
-
-pub fn put(request: pb::PutRequest) -> InternalRaftRequest {
-    InternalRaftRequest {
-        put: Some(request),
-        ..Default::default()
-    }
-}
-
-pub fn delete(request: pb::DeleteRangeRequest) -> InternalRaftRequest {
-    InternalRaftRequest {
-        delete_range: Some(request),
-        ..Default::default()
-    }
-}
-
-pub fn txn(request: pb::TxnRequest) -> InternalRaftRequest {
-    InternalRaftRequest {
-        txn: Some(request),
-        ..Default::default()
-    }
-}
-
-pub fn compact(request: pb::CompactionRequest) -> InternalRaftRequest {
-    InternalRaftRequest {
-        compaction: Some(request),
-        ..Default::default()
-    }
-}
-
-pub fn grant(id: i64, ttl: i64) -> InternalRaftRequest {
-    InternalRaftRequest {
-        lease_grant: Some(pb::LeaseGrantRequest { id, ttl }),
-        ..Default::default()
-    }
-}
-
-pub fn revoke(id: i64) -> InternalRaftRequest {
-    InternalRaftRequest {
-        lease_revoke: Some(pb::LeaseRevokeRequest { id }),
-        ..Default::default()
-    }
-}
-
-pub fn checkpoint(id: i64, remaining_ttl: i64) -> InternalRaftRequest {
-    InternalRaftRequest {
-        lease_checkpoint: Some(pb::LeaseCheckpointRequest {
-            checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl }],
-        }),
-        ..Default::default()
-    }
-}
-
-pub fn alarm(action: i32, kind: i32, member_id: u64) -> InternalRaftRequest {
-    InternalRaftRequest {
-        alarm: Some(pb::AlarmRequest {
-            action,
-            member_id,
-            alarm: kind,
-        }),
-        ..Default::default()
     }
 }

@@ -54,6 +54,7 @@ pub struct Copy {
     live: Arc<dyn Engine>,
     target: Arc<dyn Engine>,
     damage: Damage,
+    page_bytes: usize,
     /// Everything below is in the new engine.
     cursor: Vec<u8>,
     pages: u64,
@@ -66,9 +67,16 @@ impl Copy {
             live,
             target,
             damage,
+            page_bytes: PAGE_BYTES,
             cursor: Vec::new(),
             pages: 0,
         }
+    }
+
+    /// Copies so many bytes at a time, and the rest of the record that they end in.
+    pub fn in_pages_of(mut self, page_bytes: usize) -> Self {
+        self.page_bytes = page_bytes;
+        self
     }
 
     /// Copies a page; true when there is nothing left to copy, and what is copied is durable.
@@ -86,7 +94,7 @@ impl Copy {
                 }
                 bytes += key.len() + value.len();
                 page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-                if bytes < PAGE_BYTES {
+                if bytes < self.page_bytes {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
@@ -94,7 +102,7 @@ impl Copy {
             })
             .map_err(CopyError::Live)?;
         checked.map_err(CopyError::Damaged)?;
-        let finished = bytes < PAGE_BYTES;
+        let finished = bytes < self.page_bytes;
         if let Some((last, _)) = page.last() {
             self.cursor = last.to_vec();
             self.cursor.push(0);

@@ -36,11 +36,9 @@ pub fn spawn_history(views: &Views) -> io::Result<Port<History>> {
     Ok(port)
 }
 
-/// A page; None if the member is stopping.
-pub(super) fn history(
-    views: &Views,
-    request: &History,
-) -> Option<Result<HistoryRevisions, HistoryError>> {
+/// A page of past events, from the newest view; None if the member is stopping. Compaction is the only error: an engine
+/// that fails otherwise ends the process.
+pub fn history(views: &Views, request: &History) -> Option<Result<HistoryRevisions, HistoryError>> {
     let view = views.load();
     match history_page(&view, request) {
         Ok(page) => Some(Ok(page)),

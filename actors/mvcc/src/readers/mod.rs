@@ -18,7 +18,7 @@ mod history;
 mod priority;
 mod range;
 
-pub use history::spawn_history;
+pub use history::{history, spawn_history};
 
 use rusd_messages::reader::Read;
 use rusd_messages::{Delivery, Port};

@@ -1,7 +1,5 @@
 //! Random requests, on so few keys, leases and revisions that they keep meeting.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -9,7 +7,7 @@ use rusd_proto::etcdserverpb::compare::TargetUnion;
 use rusd_proto::etcdserverpb::request_op::Request;
 use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 
-use super::common;
+use crate::request;
 
 fn key() -> impl Strategy<Value = Bytes> {
     select(vec!["a", "b", "b\0", "c", "d", "e"]).prop_map(Bytes::from)
@@ -31,6 +29,7 @@ fn revision() -> impl Strategy<Value = i64> {
     prop_oneof![6 => Just(0), 4 => 1..40i64, 1 => -3..0i64]
 }
 
+/// A put; a part of them with a lease, `prev_kv`, `ignore_value` or `ignore_lease`.
 pub fn put() -> impl Strategy<Value = pb::PutRequest> {
     let rare = || prop::bool::weighted(0.15);
     (key(), value(), lease(), any::<bool>(), rare(), rare()).prop_map(
@@ -45,6 +44,7 @@ pub fn put() -> impl Strategy<Value = pb::PutRequest> {
     )
 }
 
+/// A deletion of a key or a range.
 pub fn delete() -> impl Strategy<Value = pb::DeleteRangeRequest> {
     (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| {
         pb::DeleteRangeRequest {
@@ -55,6 +55,7 @@ pub fn delete() -> impl Strategy<Value = pb::DeleteRangeRequest> {
     })
 }
 
+/// A range with any order, bound and revision.
 pub fn range() -> impl Strategy<Value = pb::RangeRequest> {
     let bound = || prop_oneof![8 => Just(0), 2 => 1..25i64, 1 => Just(-1)];
     let places = (key(), range_end(), -1..5i64, revision());
@@ -130,6 +131,7 @@ fn read_ops() -> impl Strategy<Value = Vec<pb::RequestOp>> {
     )
 }
 
+/// A transaction of ranges.
 pub fn read_only_txn() -> impl Strategy<Value = pb::TxnRequest> {
     (
         prop::collection::vec(compare(), 0..3),
@@ -143,6 +145,7 @@ pub fn read_only_txn() -> impl Strategy<Value = pb::TxnRequest> {
         })
 }
 
+/// A transaction, at times with others in it.
 pub fn txn() -> impl Strategy<Value = pb::TxnRequest> {
     let leaf = prop_oneof![
         3 => put().prop_map(Request::RequestPut),
@@ -194,14 +197,14 @@ fn op(request: Request) -> pb::RequestOp {
 /// Anything that goes through the log.
 pub fn proposal() -> impl Strategy<Value = InternalRaftRequest> {
     prop_oneof![
-        8 => put().prop_map(common::put),
-        3 => delete().prop_map(common::delete),
-        8 => txn().prop_map(common::txn),
-        1 => (1..40i64).prop_map(|revision| common::compact(pb::CompactionRequest { revision, physical: false })),
-        2 => (1..4i64).prop_map(|id| common::grant(id, 10 * id)),
-        1 => (0..4i64).prop_map(common::revoke),
-        1 => (1..4i64, 1..9i64).prop_map(|(id, remaining)| common::checkpoint(id, remaining)),
+        8 => put().prop_map(request::put),
+        3 => delete().prop_map(request::delete),
+        8 => txn().prop_map(request::txn),
+        1 => (1..40i64).prop_map(|revision| request::compact(pb::CompactionRequest { revision, physical: false })),
+        2 => (1..4i64).prop_map(|id| request::grant(id, 10 * id)),
+        1 => (0..4i64).prop_map(request::revoke),
+        1 => (1..4i64, 1..9i64).prop_map(|(id, remaining)| request::checkpoint(id, remaining)),
         1 => (1..3i32, 1..3u64)
-            .prop_map(|(action, member)| common::alarm(action, pb::AlarmType::Nospace as i32, member)),
+            .prop_map(|(action, member)| request::alarm(action, pb::AlarmType::Nospace as i32, member)),
     ]
 }

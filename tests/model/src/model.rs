@@ -1,7 +1,5 @@
 //! etcd's semantics once more, as simply as they can be written: a history per key, and copies of everything.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +12,46 @@ use rusd_proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use rusd_proto::mvccpb::KeyValue;
 use rusd_proto::{ApplyReply, ApplyResult, EtcdError};
 
+/// A change of a key, as a watch shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The revision that it is a part of.
+    pub revision: i64,
+    /// The key that changed.
+    pub key: Bytes,
+    /// What it became; None if it was deleted.
+    pub kv: Option<KeyValue>,
+}
+
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// The current revision; 1 at first.
     pub revision: i64,
+    /// Below it nothing can be read; -1 if nothing was compacted.
     pub compacted: i64,
+    /// All changes so far, in order.
+    events: Vec<Event>,
     /// Per key, what it became at which revision.
     history: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
-    /// Time to live and remaining time.
+    /// Time to live and remaining time, in seconds.
     pub leases: BTreeMap<i64, (i64, i64)>,
     nospace: BTreeSet<u64>,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Model {
+    /// An empty store.
     pub fn new() -> Self {
         Self {
             revision: 1,
             compacted: -1,
+            events: Vec::new(),
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
             nospace: BTreeSet::new(),
@@ -46,7 +68,18 @@ impl Model {
             .collect()
     }
 
-    fn alive(&self, key: &[u8], range_end: &[u8], at: i64) -> Vec<KeyValue> {
+    /// All changes so far, in order, those of compacted revisions too.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// What a key was at a revision, compacted or not.
+    pub fn get(&self, key: &[u8], at: i64) -> Option<KeyValue> {
+        self.alive(key, b"", at).pop()
+    }
+
+    /// The keys of a range (an empty end: of one key) at a revision, compacted or not.
+    pub fn alive(&self, key: &[u8], range_end: &[u8], at: i64) -> Vec<KeyValue> {
         let selected = |candidate: &[u8]| match range_end {
             b"" => candidate == key,
             b"\0" => candidate >= key,
@@ -64,17 +97,28 @@ impl Model {
         self.alive(key, b"", i64::MAX).pop()
     }
 
+    /// Answers a range now.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, EtcdError> {
-        let header = header(self.revision);
-        if request.revision > self.revision {
+        self.range_as_of(self.revision, self.compacted, request)
+    }
+
+    /// Answers a range as when `revision` was the current one, and `compacted` the compacted one.
+    pub fn range_as_of(
+        &self,
+        revision: i64,
+        compacted: i64,
+        request: &pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, EtcdError> {
+        let header = header(revision);
+        if request.revision > revision {
             return Err(EtcdError::FutureRevision);
         }
         let at = if request.revision <= 0 {
-            i64::MAX
+            revision
         } else {
             request.revision
         };
-        if at < self.compacted {
+        if request.revision > 0 && at < compacted {
             return Err(EtcdError::Compacted);
         }
         let mut kvs = self.alive(&request.key, &request.range_end, at);
@@ -145,6 +189,7 @@ impl Model {
         })
     }
 
+    /// Applies a proposal of the kinds that clients and the lease timer make; any other panics.
     pub fn apply(&mut self, request: &InternalRaftRequest) -> ApplyResult {
         let takes_space = request.put.is_some()
             || request.lease_grant.is_some()
@@ -153,10 +198,9 @@ impl Model {
             return Err(EtcdError::NoSpace);
         }
         if let Some(request) = &request.put {
-            let before = self.clone();
             self.check_put(request)?;
             let mut changed = false;
-            let response = self.put(request, before.revision + 1, &mut changed)?;
+            let response = self.put(request, self.revision + 1, &mut changed)?;
             self.revision += 1;
             return Ok(ApplyReply::Put(response));
         }
@@ -249,6 +293,11 @@ impl Model {
 
     fn set(&mut self, key: &Bytes, revision: i64, kv: Option<KeyValue>, changed: &mut bool) {
         *changed = true;
+        self.events.push(Event {
+            revision,
+            key: key.clone(),
+            kv: kv.clone(),
+        });
         self.history
             .entry(key.clone())
             .or_default()
@@ -325,6 +374,7 @@ impl Model {
         }
     }
 
+    /// Answers a transaction, which changes nothing if it fails.
     pub fn txn(&mut self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, EtcdError> {
         let before = self.clone();
         before.check_txn(request)?;
