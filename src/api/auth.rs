@@ -1,6 +1,7 @@
 //! The Auth service. Authentication cannot be switched on in this version: its status says so, and every
 //! call that would change a user or a role is refused.
 
+use super::refuse::refuse;
 use super::slow::Content;
 use super::{Api, Caller, Rpc};
 use rusd_proto::EtcdError;
@@ -39,30 +40,7 @@ impl Api {
     }
 }
 
-macro_rules! refuse {
-    ($($method:ident, $rpc:ident, $request:ident -> $response:ident;)*) => {
-        impl Api {
-            $(
-                /// Refused: there are no users, roles or permissions.
-                pub async fn $method(
-                    &self,
-                    caller: &Caller,
-                    _: pb::$request,
-                ) -> Result<pb::$response, EtcdError> {
-                    self.unary(Rpc::$rpc, caller, Some(Content::Other), async {
-                        Err(EtcdError::Unimplemented(format!(
-                            "{} is not available: this version of rusd has no users, roles or permissions",
-                            Rpc::$rpc.name()
-                        )))
-                    })
-                    .await
-                }
-            )*
-        }
-    };
-}
-
-refuse! {
+refuse! { "this version of rusd has no users, roles or permissions";
     auth_enable, AuthEnable, AuthEnableRequest -> AuthEnableResponse;
     auth_disable, AuthDisable, AuthDisableRequest -> AuthDisableResponse;
     user_add, UserAdd, AuthUserAddRequest -> AuthUserAddResponse;

@@ -1,5 +1,6 @@
 //! The Cluster service: the member list. Changing it comes with replication between members.
 
+use super::refuse::refuse;
 use super::slow::Content;
 use super::{Api, Caller, Rpc};
 use rusd_proto::EtcdError;
@@ -26,30 +27,7 @@ impl Api {
     }
 }
 
-macro_rules! refuse {
-    ($($method:ident, $rpc:ident, $request:ident -> $response:ident;)*) => {
-        impl Api {
-            $(
-                /// Refused: a cluster has one member.
-                pub async fn $method(
-                    &self,
-                    caller: &Caller,
-                    _: pb::$request,
-                ) -> Result<pb::$response, EtcdError> {
-                    self.unary(Rpc::$rpc, caller, Some(Content::Other), async {
-                        Err(EtcdError::Unimplemented(format!(
-                            "{} is not available: this version of rusd runs clusters of one member",
-                            Rpc::$rpc.name()
-                        )))
-                    })
-                    .await
-                }
-            )*
-        }
-    };
-}
-
-refuse! {
+refuse! { "this version of rusd runs clusters of one member";
     member_add, MemberAdd, MemberAddRequest -> MemberAddResponse;
     member_remove, MemberRemove, MemberRemoveRequest -> MemberRemoveResponse;
     member_update, MemberUpdate, MemberUpdateRequest -> MemberUpdateResponse;

@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod proposal;
 pub mod range_stream;
 mod readiness;
+mod refuse;
 pub mod rpcs;
 pub mod slow;
 pub mod watch;

@@ -168,7 +168,7 @@ impl Clients {
             .alarm
             .as_ref()
             .is_some_and(|alarm| alarm.action == 1)
-            && host.random.percent(70)
+            && host.random.percent(90)
         {
             request.alarm = None;
             request.put = Some(pb::PutRequest {
