@@ -37,7 +37,7 @@ fn an_answer_before_readers_see_the_write() {
 
 #[test]
 fn entries_that_are_applied_twice() {
-    let texts = ["beyond the applied revision", "of entry"];
+    let texts = ["beyond the applied revision", "of entry", "at entry"];
     is_found(Planted::AppliedTwice, &texts);
 }
 

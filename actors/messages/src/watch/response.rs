@@ -10,8 +10,8 @@ use thiserror::Error;
 pub struct Response {
     /// The watch it belongs to.
     pub watch_id: i64,
-    /// For the header: everything of the watch through it has been sent with or before this response; 0 for a
-    /// compaction.
+    /// For the header: everything of the watch through it has been sent with or before this response. Events of the
+    /// past have the revision of now instead (W-13), and a compaction has 0.
     pub revision: i64,
     /// What the client is told.
     pub content: Content,
