@@ -29,8 +29,8 @@ use tower::util::BoxCloneSyncService;
 use tower_service::Service as _;
 use tracing::warn;
 
-/// How long after its deadline a call is given up here. Once its message has been read, its answer at the deadline itself
-/// comes from [`Api`], which counts it.
+/// How long after its deadline a call is given up here. Once its message has been read, its answer at the deadline
+/// itself comes from [`Api`], which counts it.
 const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
 /// A service that is called by name and not counted.

@@ -5,8 +5,8 @@
 //! and a meta record, persisted every 16 MiB and at the end; one thread.
 //!
 //! `footprint` runs in a process of its own per case and prints, for 200,000 records: bytes on the disk, bytes handed
-//! to `write` calls (`wchar` of the process), resident memory beyond that at the start, and time. Criterion then measures
-//! a batch of 64, a get and a scan of 1000.
+//! to `write` calls (`wchar` of the process), resident memory beyond that at the start, and time. Criterion then
+//! measures a batch of 64, a get and a scan of 1000.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

@@ -7,9 +7,9 @@
 //!                        checks: every entry, answer, event and restart against a model of etcd
 //! ```
 //!
-//! All that happens is an event with a time, and all that is random is drawn from the seed: a seed replays bit for bit.
-//! The product's cores are used as they are; `member` is what their shells do, with delays drawn at random. There is one
-//! member, a sole voter: the network carries what its clients and its actors say.
+//! All that happens is an event with a time, and all that is random is drawn from the seed: a seed replays bit for
+//! bit. The product's cores are used as they are; `member` is what their shells do, with delays drawn at random.
+//! There is one member, a sole voter: the network carries what its clients and its actors say.
 #![forbid(unsafe_code)]
 // A check that fails panics, and so ends the seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
