@@ -1,4 +1,4 @@
-//! gRPC: decode, call [`Api`](crate::api::Api), map the status. What a request does, what it must meet and how it is
+//! gRPC: decode, call [`Api`], map the status. What a request does, what it must meet and how it is
 //! counted is the same for every transport, and not here.
 
 mod go_compat;

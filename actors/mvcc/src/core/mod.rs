@@ -10,13 +10,13 @@
 //!   engine_wrote <---------------------------------------- Write, done
 //! ```
 //!
-//! The order is the contract: see [`Outbox`](outbox).
+//! The order is the contract: `outbox` explains it.
 //!
 //! # Back-pressure
 //!
-//! At most [`BATCHES_OUT_MAX`](batching::BATCHES_OUT_MAX) batches are with the engine writer. Beyond
-//! [`UNWRITTEN_BYTES_MAX`](batching::UNWRITTEN_BYTES_MAX) bytes that the engine does not have yet, Raft gets no credits
-//! back until the engine has caught up, and so hands on no more entries.
+//! At most [`batching::BATCHES_OUT_MAX`] batches are with the engine writer. Beyond [`UNWRITTEN_BYTES_MAX`] bytes that
+//! the engine does not have yet, Raft gets no credits back until the engine has caught up, and so hands on no more
+//! entries.
 
 pub mod batching;
 mod effect;
