@@ -71,7 +71,7 @@ pub enum ServeError {
     Url {
         /// The URL.
         url: String,
-        /// Why.
+        /// What it lacks, or has too much of.
         reason: String,
     },
     /// Too few files.

@@ -19,7 +19,7 @@ pub enum Content {
     },
     /// A transaction.
     Txn {
-        /// Compares.
+        /// How many compares it has.
         compares: usize,
         /// Operations if they hold.
         success: usize,

@@ -33,7 +33,7 @@ pub struct Unlinked {
 
 /// The graph at work: its ports, and what it publishes.
 pub struct Graph {
-    /// Consensus.
+    /// What Raft receives.
     pub raft: raft::Ports,
     /// The state machine.
     pub mvcc: mvcc::Ports,

@@ -50,7 +50,7 @@ pub struct Ports {
     pub stepped: Port<CompactStepped>,
     /// From Raft.
     pub role: Port<RoleChanged>,
-    /// Time.
+    /// The time: compactions and their steps are due by it.
     pub tick: Port<Tick>,
     /// The end.
     pub stop: Port<Stop>,

@@ -72,7 +72,7 @@ pub struct Ports {
     pub defragment: Port<Defragment>,
     /// Is the thread alive?
     pub heartbeat: Port<Heartbeat>,
-    /// Time.
+    /// The time: batches are due by it.
     pub tick: Port<Tick>,
     /// The end.
     pub stop: Port<Stop>,

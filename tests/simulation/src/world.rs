@@ -22,7 +22,7 @@ const LONE: MemberId = MemberId(0xa1);
 /// How long everything gets to come to rest: any lease ends in it, whoever led before.
 const SETTLE_MS: u64 = 20_000;
 /// So many times, if there is still something to wait for.
-const SETTLE_ROUNDS_MAX: usize = 10;
+const SETTLE_ROUNDS_MAX: usize = 60;
 /// Events of a seed; many times more than any should need.
 const EVENTS_MAX: u64 = 2_000_000;
 

@@ -67,7 +67,7 @@ pub struct CheckpointPolicy {
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing.
+    /// Neither: the last checkpoint is new enough.
     Nothing,
     /// Make one.
     Make,

@@ -60,7 +60,7 @@ pub enum Action {
     AbandonCopy {
         /// What it was for.
         purpose: Purpose,
-        /// Why.
+        /// The reason, for the log and for those who wait.
         why: String,
     },
     /// Make the copy the live engine, then tell Raft what is durable with it, the state machine, and those who wait.
